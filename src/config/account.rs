@@ -1,0 +1,106 @@
+//! `[[account]]`: a mailbox through which mail leaves.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+
+use super::SecretSource;
+use crate::message::Address;
+
+/// A checked `[[account]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The address mail leaves as.
+    pub mailbox: Address,
+    /// `user=` of XOAUTH2 and the person signed in; the pace belongs to it.
+    pub login: Address,
+    /// Whose rules apply.
+    pub provider: Provider,
+    /// How access tokens are had.
+    pub grant: Grant,
+    /// The tenant's name or id; empty for a custom provider without one.
+    pub tenant: String,
+    /// The registration's client id.
+    pub client_id: String,
+    /// The registration's secret, if it is a confidential client.
+    pub client_secret: Option<SecretSource>,
+    /// The day on which the secret ends, as far as the administrator said so.
+    pub client_secret_expires: Option<jiff::civil::Date>,
+    /// Other senders that Exchange has granted it.
+    pub send_as: Vec<Address>,
+    /// The pace; at least 1.
+    pub messages_per_minute: u32,
+    /// Sessions at once; at least 1.
+    pub connections: u32,
+    /// Recipients in any 24 hours; at least 1.
+    pub recipients_per_day: u32,
+    /// Where tokens come from.
+    pub endpoints: Endpoints,
+    /// Where mail goes.
+    pub smtp: HostPort,
+    /// How the SMTP connection is protected.
+    pub smtp_tls: SmtpTls,
+    /// The file with extra roots.
+    pub ca_file: Option<PathBuf>,
+    /// The certificates of `ca_file`, for this account's HTTPS and SMTP beside the platform's own.
+    pub extra_roots: Arc<[CertificateDer<'static>]>,
+}
+
+/// `provider`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Entra ID and Exchange Online.
+    Microsoft,
+    /// Whatever its endpoints say.
+    Custom,
+}
+
+/// `grant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// A person signed in once; refresh tokens since then.
+    Delegated,
+}
+
+/// The OAuth endpoints after provider, cloud, tenant and overrides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// RFC 6749 section 3.2.
+    pub token: String,
+    /// RFC 8628 section 3.1; a custom provider may have none.
+    pub device: Option<String>,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+}
+
+/// `smtp = "host:port"`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A name or an address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// `smtp_tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SmtpTls {
+    /// RFC 3207; required, never skipped.
+    StartTls,
+    /// TLS from the first byte (RFC 8314).
+    Implicit,
+    /// Plain; only to loopback.
+    None,
+}

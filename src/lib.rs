@@ -1,0 +1,9 @@
+//! A local SMTP relay that lets programs which only know "SMTP server and password" send through Microsoft 365.
+//!
+//! The picture and the invariants are in `ARCHITECTURE.md`.
+
+pub mod clock;
+pub mod config;
+pub mod message;
+pub mod smtp;
+pub mod store;

@@ -1,0 +1,3 @@
+//! The command line of xoauth2-relay.
+
+fn main() {}

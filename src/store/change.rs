@@ -1,0 +1,237 @@
+//! What can happen to the store, as values. One writer commits them; nothing else writes.
+//!
+//! Adding a change? Also give it a case in the contract suite (`store/contract.rs`) and in every engine.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::{RecipientState, SealedSignIn};
+use crate::message::{Address, Body, Envelope, QueueId, Trace};
+
+/// One thing to be written. All changes of a batch share one transaction and one sync.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A message was handed to us: once this is committed, it is ours.
+    Accept(Box<Incoming>),
+    /// An attempt ended.
+    Record(Box<Record>),
+    /// An account stops until something changes. Replaces an earlier hold of the account.
+    Hold(Box<Hold>),
+    /// The account goes on. Nothing happens if it was not held.
+    Release {
+        /// Its mailbox.
+        account: Address,
+        /// When.
+        at: Timestamp,
+        /// What freed it, for the journal.
+        why: String,
+    },
+    /// The account's sign-in from now on.
+    SignIn(Box<SealedSignIn>),
+    /// Waiting or dead messages are due now, with their tries forgotten; accepted recipients stay accepted.
+    Retry {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Messages are thrown away, whatever their state; their journal stays.
+    Delete {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Messages that waited for one account wait for another one from now on.
+    Move {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// The mailbox.
+        account: Address,
+        /// When.
+        at: Timestamp,
+    },
+    /// Something to remember that belongs to an account or to the relay.
+    Note(JournalEntry),
+    /// Journal, archive and dead letters from before these times are forgotten, and counted sends from before `sent_before`.
+    Forget {
+        /// Journal and archive.
+        journal_before: Timestamp,
+        /// Dead letters.
+        dead_before: Timestamp,
+        /// What the pace no longer needs.
+        sent_before: Timestamp,
+    },
+    /// The relay runs, or has stopped in order: what is not in order at a start tells of a crash.
+    Running(bool),
+}
+
+/// A message as it was handed over.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Its name.
+    pub id: QueueId,
+    /// When its last byte came.
+    pub received_at: Timestamp,
+    /// The sending app's name.
+    pub app: String,
+    /// The mailbox whose queue it waits in.
+    pub account: Address,
+    /// As it was said.
+    pub envelope: Envelope,
+    /// The last hop.
+    pub trace: Trace,
+    /// The raw `Subject` field, unfolded and cut to a reasonable length; `None` if there is none or none is to be recorded.
+    pub subject: Option<String>,
+    /// Octets of the body as stored.
+    pub size: u64,
+    /// The bytes, or the synced file that holds them.
+    pub body: Body,
+}
+
+/// What came of one attempt.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Which message.
+    pub id: QueueId,
+    /// The mailbox that carried it.
+    pub account: Address,
+    /// When it ended.
+    pub at: Timestamp,
+    /// What is new about its recipients, by their place in the envelope. Others keep what they have.
+    pub recipients: Vec<RecipientUpdate>,
+    /// What happens to the message now.
+    pub next: Next,
+    /// What the pace has to remember.
+    pub sent: Option<Sent>,
+    /// One line for the journal; replies word for word, never content.
+    pub journal: String,
+}
+
+/// What is new about one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipientUpdate {
+    /// Its place in the envelope, from 0.
+    pub index: usize,
+    /// Its state from now on.
+    pub state: RecipientState,
+    /// The reply that caused it, word for word, all lines; or the failure in words when there was no reply.
+    pub reply: String,
+}
+
+/// What happens to a message after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Every recipient was accepted: to the archive.
+    Archive,
+    /// Once more.
+    Wait {
+        /// Not before.
+        due_at: Timestamp,
+        /// Tries that counted so far.
+        tries: u32,
+        /// How long it has been tried, in the sense of `give_up_after`.
+        tried_for: std::time::Duration,
+    },
+    /// Some recipient will never get it, or it was tried for too long: a dead letter.
+    Dead,
+    /// The message itself cannot be worked on (a panicked attempt): a person has to look.
+    Hold,
+}
+
+/// A use of the pace and of the day's recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Whose pace.
+    pub login: Address,
+    /// When its last byte had left.
+    pub at: Timestamp,
+    /// How many recipients were taken; 0 when only the rate counts.
+    pub recipients: u32,
+}
+
+/// A row that stops an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Its mailbox.
+    pub account: Address,
+    /// What it waits for.
+    pub cause: HoldCause,
+    /// The reply that caused it, word for word.
+    pub reply: Option<String>,
+    /// What failed when there was no SMTP reply; for OAuth the raw `error_description`.
+    pub error: Option<String>,
+    /// AADSTS numbers.
+    pub codes: Vec<u32>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it is tried next without a person; `None`: only a person frees it.
+    pub probe_at: Option<Timestamp>,
+    /// How many probes have failed.
+    pub probes: u32,
+}
+
+/// Why an account is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldCause {
+    /// It was never signed in.
+    NotSignedIn,
+    /// The token endpoint said for certain that the stored sign-in no longer works.
+    SignIn,
+    /// The registration or the tenant has to be changed by a person.
+    Registration,
+    /// Exchange refused the login although the token is good.
+    Login,
+    /// The stored sign-in cannot be opened with the key at hand.
+    Key,
+    /// A person asked for it.
+    Manual,
+}
+
+impl HoldCause {
+    /// The name in the database and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSignedIn => "not_signed_in",
+            Self::SignIn => "sign_in",
+            Self::Registration => "registration",
+            Self::Login => "login",
+            Self::Key => "key",
+            Self::Manual => "manual",
+        }
+    }
+
+    /// The cause of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::NotSignedIn, Self::SignIn, Self::Registration, Self::Login, Self::Key, Self::Manual]
+            .into_iter()
+            .find(|cause| cause.as_str() == name)
+    }
+}
+
+impl fmt::Display for HoldCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSignedIn => "not signed in yet",
+            Self::SignIn => "the sign-in no longer works",
+            Self::Registration => "the app registration or the tenant refuses it",
+            Self::Login => "Exchange refuses the login",
+            Self::Key => "the stored sign-in cannot be opened with this key",
+            Self::Manual => "held by an administrator",
+        })
+    }
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalEntry {
+    /// When.
+    pub at: Timestamp,
+    /// The message it is about.
+    pub message: Option<QueueId>,
+    /// The account it is about.
+    pub account: Option<Address>,
+    /// What happened: replies word for word, never content, tokens or secrets.
+    pub text: String,
+}

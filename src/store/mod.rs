@@ -1,0 +1,187 @@
+//! The queue on disk: what was accepted with `250` is here until it is settled.
+//!
+//! Writes are [`Change`] values that go to one writer, which commits all that wait in one transaction with one sync. Reads come
+//! from a snapshot of their own and never wait for it. The store knows nothing of SMTP.
+
+mod change;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::message::{Address, Envelope, QueueId, Trace};
+
+pub use change::{Change, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Sent};
+
+/// Where one recipient stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecipientState {
+    /// Not handed over yet.
+    Waiting,
+    /// Stopped until something changes.
+    Held,
+    /// The connection was lost behind the final dot: Exchange may have it. Tried again.
+    InDoubt,
+    /// Will never get it.
+    Refused,
+    /// Accepted by Exchange.
+    Accepted,
+}
+
+impl RecipientState {
+    /// The name in the database and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Held => "held",
+            Self::InDoubt => "in_doubt",
+            Self::Refused => "refused",
+            Self::Accepted => "accepted",
+        }
+    }
+
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Waiting, Self::Held, Self::InDoubt, Self::Refused, Self::Accepted]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
+
+    /// Whether an attempt has to cover it.
+    pub fn is_pending(self) -> bool {
+        matches!(self, Self::Waiting | Self::Held | Self::InDoubt)
+    }
+}
+
+/// Where a message stands in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageState {
+    /// Tried when it is due.
+    Waiting,
+    /// Stopped until a person decides.
+    Held,
+    /// Given up on, kept.
+    Dead,
+}
+
+impl MessageState {
+    /// The name in the database and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Held => "held",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Waiting, Self::Held, Self::Dead].into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// An unfinished or dead message with all that an attempt needs.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its name.
+    pub id: QueueId,
+    /// When its last byte came.
+    pub received_at: Timestamp,
+    /// The sending app's name.
+    pub app: String,
+    /// The mailbox whose queue it waits in.
+    pub account: Address,
+    /// Where it stands.
+    pub state: MessageState,
+    /// Not tried before.
+    pub due_at: Timestamp,
+    /// Tries that counted.
+    pub tries: u32,
+    /// How long it has been tried, in the sense of `give_up_after`.
+    pub tried_for: Duration,
+    /// As it was said.
+    pub envelope: Envelope,
+    /// The last hop.
+    pub trace: Trace,
+    /// The raw `Subject` field, if it is recorded.
+    pub subject: Option<String>,
+    /// Octets of the body.
+    pub size: u64,
+    /// In the order of `envelope.recipients`.
+    pub recipients: Vec<RecipientRow>,
+}
+
+/// What is kept of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipientRow {
+    /// Its address.
+    pub address: Address,
+    /// Where it stands.
+    pub state: RecipientState,
+    /// The last reply about it, word for word.
+    pub reply: Option<String>,
+}
+
+/// A finished message: what is left of it once it is gone.
+#[derive(Clone, Debug)]
+pub struct Archived {
+    /// Its name.
+    pub id: QueueId,
+    /// When its last byte came.
+    pub received_at: Timestamp,
+    /// When the last recipient was settled.
+    pub finished_at: Timestamp,
+    /// The sending app's name.
+    pub app: String,
+    /// The mailbox that carried it.
+    pub account: Address,
+    /// The reverse path as it came.
+    pub sender: Option<Address>,
+    /// The raw `Subject` field, if it is recorded.
+    pub subject: Option<String>,
+    /// Octets of the body.
+    pub size: u64,
+    /// Each with its last reply.
+    pub recipients: Vec<RecipientRow>,
+}
+
+/// A waiting message as the scheduler sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub id: QueueId,
+    /// Not tried before.
+    pub due_at: Timestamp,
+    /// Recipients still to be served.
+    pub recipients: u32,
+}
+
+/// An account's sign-in at rest. The tokens are sealed; the rest may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSignIn {
+    /// Its mailbox.
+    pub account: Address,
+    /// The refresh token in use, sealed by the vault.
+    pub current: Vec<u8>,
+    /// Its predecessor, sealed, until the current one has worked.
+    pub previous: Option<Vec<u8>>,
+    /// Who signed in, as far as the access token told.
+    pub signed_in_as: Option<String>,
+    /// When the person signed in.
+    pub since: Timestamp,
+    /// When the last refresh succeeded.
+    pub refreshed_at: Timestamp,
+}
+
+/// How many messages of an account are where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The mailbox.
+    pub account: Address,
+    /// Where.
+    pub state: MessageState,
+    /// How many messages.
+    pub messages: u64,
+    /// The arrival of the oldest of them.
+    pub oldest: Timestamp,
+}
