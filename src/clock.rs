@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 /// The longest a sleeper trusts its arithmetic: after this it looks at the wall clock again, so that a suspend or a clock jump is
 /// noticed within a minute.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Tells the time and waits for it. Cheap to clone; clones share one time.
 #[derive(Clone, Debug, Default)]
@@ -90,9 +90,9 @@ mod tests {
         let clock = Clock::manual(start);
         let sleeper = tokio::spawn({
             let clock = clock.clone();
-            async move { clock.sleep_until(start + Duration::from_secs(3600)).await }
+            async move { clock.sleep_until(start + Duration::from_hours(1)).await }
         });
-        clock.advance(Duration::from_secs(3599));
+        clock.advance(Duration::from_secs(3_599));
         tokio::task::yield_now().await;
         assert!(!sleeper.is_finished());
         clock.advance(Duration::from_secs(1));

@@ -1,6 +1,7 @@
 //! `[[account]]`: a mailbox through which mail leaves.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -82,6 +83,14 @@ pub struct HostPort {
     pub host: String,
     /// The port.
     pub port: u16,
+}
+
+impl HostPort {
+    /// Whether it is this machine beyond doubt: an address of loopback, or `localhost` (RFC 6761 section 6.3).
+    pub fn is_loopback(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            || self.host.eq_ignore_ascii_case("localhost")
+    }
 }
 
 impl fmt::Display for HostPort {

@@ -1,20 +1,46 @@
 //! What the file says, made into what the program uses: all problems at once, each with file, line and key.
 
+//!
+//! The way: `document` (text to a tree with places) → `overrides` (the environment) → `check` (the tree to the structs below).
+//! What keys there are is in `keys`.
+
 mod account;
+mod check;
+mod command;
+mod document;
+mod environment;
+mod keys;
+mod overrides;
+mod problem;
+mod review;
 mod secret;
+mod section;
+mod syntax;
+mod units;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
+pub use environment::Environment;
+pub use problem::{Place, Problem, Problems};
 pub use secret::{Secret, SecretError, SecretSource};
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::clock::Clock;
+
 /// The checked configuration. Whatever holds one may rely on it: it came through every check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The machine's name: in the banner, in EHLO and in `Received`.
     pub hostname: String,
@@ -32,13 +58,57 @@ pub struct Config {
     pub queue: Queue,
     /// The page's address; `/healthz` for now.
     pub admin: Admin,
+    /// What can be used but should be looked at, such as a secret that has expired; in the order of the file.
+    pub warnings: Vec<Problem>,
 }
 
+/// Whoever names a disk or a log by mistake should hear so, not wait for memory to run out.
+const MAX_FILE: u64 = 1 << 20;
+
 impl Config {
+    /// Reads a file and checks it: what a start, a reload and `check-config` do. Blocks on the disk.
+    ///
+    /// `environment` overrides the file. A relative path in the file starts at the file's folder.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, Problems> {
+        let name = path.display().to_string();
+        let mut octets = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut octets));
+        if let Err(error) = read {
+            let text = format!("cannot be read: {}; --config names another file", secret::cause(&error));
+            return Err(Problems::of_file(&name, text));
+        }
+        if octets.len() as u64 > MAX_FILE {
+            return Err(Problems::of_file(&name, "is larger than 1 MiB: that is no configuration".to_owned()));
+        }
+        match String::from_utf8(octets) {
+            Ok(text) => check::config(&text, path, environment, today()),
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let line = error.as_bytes()[..good].split(|&octet| octet == b'\n').count();
+                Err(Problems::of_file(&name, format!("line {line} is not UTF-8: save the file in that encoding")))
+            }
+        }
+    }
+
+    /// Checks a text as if it stood in the file `file_name`, which need not exist.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn from_text(text: &str, file_name: &str, environment: &Environment) -> Result<Self, Problems> {
+        check::config(text, Path::new(file_name), environment, today())
+    }
+
     /// The account of this mailbox.
     pub fn account(&self, mailbox: &crate::message::Address) -> Option<&Arc<Account>> {
         self.accounts.iter().find(|account| account.mailbox == *mailbox)
     }
+}
+
+fn today() -> jiff::civil::Date {
+    Clock::system().now().to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
 /// `log` and `log_format`.

@@ -1,0 +1,194 @@
+//! From the tree to the checked configuration: the top of the file. Each heading has a module of its own.
+
+mod account;
+mod admin;
+mod endpoints;
+mod exposure;
+mod listener;
+mod log;
+mod queue;
+mod secret;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::civil::Date;
+
+use super::document::{self, Node, Table, Value};
+use super::keys::{self, ROOT, Scope};
+use super::problem::{Place, Problems};
+use super::review::Review;
+use super::section::{Section, choice, parsed, text};
+use super::units::{is_domain, quoted};
+use super::{Account, Config, Environment, Listener, overrides};
+
+/// Reads and checks everything. `file` is the name for messages; relative paths in it start at its folder.
+pub(super) fn config(contents: &str, file: &Path, environment: &Environment, today: Date) -> Result<Config, Problems> {
+    let mut review = Review::new(file, today);
+    let mut root = document::parse(contents, &mut review);
+    overrides::apply(environment, &mut root, &mut review);
+    let config = top(&root, &mut review);
+    let (problems, warnings) = review.into_findings();
+    match Problems::collect(problems) {
+        Some(problems) => Err(problems),
+        None => Ok(Config { warnings, ..config }),
+    }
+}
+
+fn top(root: &Table, review: &mut Review) -> Config {
+    let top = Section::open(String::new(), Place::File, root, &ROOT, review);
+    let admin = one("admin", root, review);
+    let queue = one("queue", root, review);
+    let config = Config {
+        hostname: hostname(&top, review),
+        data_dir: data_dir(&top, review),
+        key: secret::source("key", &top, review),
+        log: log::log(&top, review),
+        listeners: listeners(&top, root, review),
+        accounts: accounts(&top, root, review),
+        queue: queue::queue(&queue, review),
+        admin: admin::admin(&admin, review),
+        warnings: Vec::new(),
+    };
+    database(&top, review);
+    admin::stands_apart(&config, &admin, review);
+    config
+}
+
+/// One label will do: many machines have no domain, and Exchange takes whatever has the form of a name.
+fn hostname(top: &Section<'_>, review: &mut Review) -> String {
+    let usable = |name: &str| {
+        let name = name.trim();
+        let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let literal = literal.map(|inside| inside.strip_prefix("IPv6:").unwrap_or(inside));
+        let is_literal = literal.is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok());
+        if is_domain(name) || is_literal {
+            return Ok(name.to_owned());
+        }
+        Err(format!(
+            "{} cannot be said in EHLO: write a name of letters, digits, hyphens and dots, such as \"relay.contoso.com\"",
+            quoted(name)
+        ))
+    };
+    let given = top.read("hostname", parsed(usable), review);
+    given.unwrap_or_else(|| presentable(&gethostname::gethostname().to_string_lossy()))
+}
+
+/// The machine's own name made fit for EHLO: whoever called it `moodle_01` should not be stopped by that.
+fn presentable(name: &str) -> String {
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let name = name.trim_matches(['-', '.']);
+    if is_domain(name) { name.to_owned() } else { "localhost".to_owned() }
+}
+
+fn data_dir(top: &Section<'_>, review: &mut Review) -> PathBuf {
+    let given = top.read("data_dir", |value| text(value).map(str::to_owned), review);
+    given.map_or_else(|| PathBuf::from("/var/lib/xoauth2-relay"), |path| review.resolve(&path))
+}
+
+/// There is only one so far; the key is there so that a file can say so.
+fn database(top: &Section<'_>, review: &mut Review) {
+    let known = |value: &Value| match text(value)? {
+        // The address holds a password: it is not repeated.
+        address if address.starts_with("postgres") => {
+            Err("PostgreSQL is not yet supported in this version: use \"sqlite\"".to_owned())
+        }
+        address if address.contains("://") => Err("is not supported: use \"sqlite\"".to_owned()),
+        _ => choice(&[("sqlite", ())], &[])(value),
+    };
+    top.read("database", known, review);
+}
+
+fn listeners(top: &Section<'_>, root: &Table, review: &mut Review) -> Vec<Arc<Listener>> {
+    let sections = many("listener", root, review);
+    if !top.has("listener") || top.is_empty_list("listener") {
+        return listener::defaults();
+    }
+    let listeners: Vec<_> = sections.iter().map(|section| Arc::new(listener::listener(section, review))).collect();
+    listener::stand_apart(&listeners, &sections, review);
+    listeners
+}
+
+fn accounts(top: &Section<'_>, root: &Table, review: &mut Review) -> Vec<Arc<Account>> {
+    let sections = many("account", root, review);
+    if !top.has("account") || top.is_empty_list("account") {
+        let text =
+            "is missing: the relay needs a mailbox to send through; add [[account]] with mailbox, tenant and client_id";
+        review.missing(&Place::File, "account", text);
+    }
+    let accounts: Vec<_> = sections.iter().map(|section| account::account(section, review)).collect();
+    account::differ(&accounts, &sections, review);
+    accounts.into_iter().flatten().map(Arc::new).collect()
+}
+
+/// The section `[name]`; an empty one if it is not there or is something else.
+fn one<'a>(name: &str, root: &'a Table, review: &mut Review) -> Section<'a> {
+    static EMPTY: Table = Table::new();
+    let scope = scope(name);
+    let (place, table) = match root.get(name) {
+        Some(Node { place, value: Value::Table(table) }) => (place.clone(), table),
+        Some(Node { place, value }) => {
+            let list = matches!(value, Value::List(_));
+            let is = if list { "can be there only once".to_owned() } else { format!("is {}", value.form()) };
+            review.problem(place, name, format!("{is}: write [{name}] and its keys below"));
+            (place.clone(), &EMPTY)
+        }
+        None => (Place::File, &EMPTY),
+    };
+    Section::open(name.to_owned(), place, table, scope, review)
+}
+
+/// The sections `[[name]]`.
+fn many<'a>(name: &str, root: &'a Table, review: &mut Review) -> Vec<Section<'a>> {
+    let wrong = |value: &Value| {
+        let is = if matches!(value, Value::Table(_)) { "is written with single brackets" } else { value.form() };
+        let is = if is.starts_with("is ") { is.to_owned() } else { format!("is {is}") };
+        format!("{is}: write [[{name}]] and its keys below, since there can be several")
+    };
+    let items = match root.get(name) {
+        Some(Node { value: Value::List(items), .. }) => items,
+        Some(Node { place, value }) => {
+            review.problem(place, name, wrong(value));
+            // Its keys are looked at all the same: they will be the first section's once the brackets are there.
+            return match value {
+                Value::Table(table) => {
+                    vec![Section::open(format!("{name}[0]"), place.clone(), table, scope(name), review)]
+                }
+                _ => Vec::new(),
+            };
+        }
+        None => return Vec::new(),
+    };
+    let mut sections = Vec::new();
+    for (n, item) in items.iter().enumerate() {
+        let path = format!("{name}[{n}]");
+        match &item.value {
+            Value::Table(table) => sections.push(Section::open(path, item.place.clone(), table, scope(name), review)),
+            other => review.problem(&item.place, path, wrong(other)),
+        }
+    }
+    sections
+}
+
+fn scope(name: &str) -> &'static Scope {
+    keys::below(name).expect("the headings with a meaning are all in the tables")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machines_own_name_is_made_fit_for_ehlo() {
+        for (name, said) in [
+            ("moodle01", "moodle01"),
+            ("moodle_01.contoso.com", "moodle-01.contoso.com"),
+            ("", "localhost"),
+            ("büro", "b-ro"),
+            ("..", "localhost"),
+            ("a..b", "localhost"),
+        ] {
+            assert_eq!(presentable(name), said);
+        }
+    }
+}

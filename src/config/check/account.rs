@@ -1,0 +1,248 @@
+//! `[[account]]`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::endpoints::{CLOUDS, Cloud, PERSONAL_TENANT};
+use super::{endpoints, secret};
+use crate::config::document::Value;
+use crate::config::review::Review;
+use crate::config::secret::cause;
+use crate::config::section::{Section, choice, count, parsed, text};
+use crate::config::units::{is_domain, is_guid, quoted};
+use crate::config::{Account, Grant, Provider, SecretSource};
+use crate::message::Address;
+
+/// The id with which the guides begin, ours too.
+const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
+/// What Exchange Online takes from one mailbox
+/// (<https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits>).
+const MESSAGES_PER_MINUTE: u32 = 30;
+const CONNECTIONS: u32 = 3;
+const RECIPIENTS_PER_DAY: u32 = 10_000;
+
+/// One account; `None` if something is missing without which there is none. All its problems are reported either way.
+pub(super) fn account(account: &Section<'_>, review: &mut Review) -> Option<Account> {
+    let mailbox = mailbox(account, review);
+    let login = account.read("login", parsed(address), review);
+    let provider = [("microsoft", Provider::Microsoft), ("custom", Provider::Custom)];
+    let provider = account.read("provider", choice(&provider, &["google", "smarthost"]), review);
+    let grant = account.read("grant", choice(&[("delegated", Grant::Delegated)], &["application"]), review);
+    // What follows depends on the provider: with a wrong one, only what is wrong for all of them is said.
+    let known = provider.is_some() || !account.has("provider");
+    let provider = provider.unwrap_or(Provider::Microsoft);
+    let cloud = cloud(account, provider, review);
+    let tenant = if known { tenant(account, provider, cloud, review) } else { None };
+    let client_id = if known { client_id(account, provider, review) } else { None };
+    let client_secret = client_secret(account, review);
+    let (ca_file, extra_roots) = extra_roots(account, review);
+    let endpoints = endpoints::endpoints(account, provider, cloud, tenant.as_deref().unwrap_or_default(), review);
+    let (smtp, smtp_tls) = endpoints::smtp(account, provider, cloud, review);
+    let client_secret_expires = expires(account, review);
+    let send_as = account.list("send_as", send_as, review).unwrap_or_default();
+    let messages_per_minute = limit("messages_per_minute", MESSAGES_PER_MINUTE, account, provider, review);
+    let connections = limit("connections", CONNECTIONS, account, provider, review);
+    let recipients_per_day = limit("recipients_per_day", RECIPIENTS_PER_DAY, account, provider, review);
+    let mailbox = mailbox?;
+    Some(Account {
+        login: login.unwrap_or_else(|| mailbox.clone()),
+        mailbox,
+        provider,
+        grant: grant.unwrap_or(Grant::Delegated),
+        tenant: tenant?,
+        client_id: client_id?,
+        client_secret,
+        client_secret_expires,
+        send_as,
+        messages_per_minute,
+        connections,
+        recipients_per_day,
+        endpoints: endpoints?,
+        smtp: smtp?,
+        smtp_tls,
+        ca_file,
+        extra_roots,
+    })
+}
+
+/// Two accounts of one mailbox would share its sign-in and its pace without knowing.
+pub(super) fn differ(accounts: &[Option<Account>], sections: &[Section<'_>], review: &mut Review) {
+    let mailboxes: Vec<_> = accounts.iter().map(|account| account.as_ref().map(|account| &account.mailbox)).collect();
+    for (n, (mailbox, section)) in mailboxes.iter().zip(sections).enumerate() {
+        let earlier = mailboxes[..n].iter().position(|earlier| mailbox.is_some() && earlier == mailbox);
+        if let (Some(earlier), Some(mailbox)) = (earlier, mailbox) {
+            let text = format!("{mailbox} is already {}: keep one of the two", sections[earlier]);
+            section.problem("mailbox", text, review);
+        }
+    }
+}
+
+fn mailbox(account: &Section<'_>, review: &mut Review) -> Option<Address> {
+    if !account.has("mailbox") {
+        account.missing("mailbox", "name the address that mail leaves as, for example lms@contoso.com", review);
+    }
+    account.read("mailbox", parsed(address), review)
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text.trim()).map_err(|error| error.to_string())
+}
+
+fn send_as(text: &str) -> Result<Address, String> {
+    if text.contains('*') {
+        return Err(format!("{} is a pattern: write each address that Exchange has granted", quoted(text)));
+    }
+    address(text)
+}
+
+fn cloud(account: &Section<'_>, provider: Provider, review: &mut Review) -> Cloud {
+    let cloud = account.read("cloud", choice(&CLOUDS, &[]), review);
+    if provider == Provider::Custom && cloud.is_some() {
+        account.problem("cloud", "is Microsoft's: a custom provider has none, remove it", review);
+    }
+    cloud.unwrap_or(Cloud::Public)
+}
+
+fn tenant(account: &Section<'_>, provider: Provider, cloud: Cloud, review: &mut Review) -> Option<String> {
+    let microsoft = provider == Provider::Microsoft;
+    if !account.has("tenant") {
+        return match (microsoft, cloud) {
+            (false, _) => Some(String::new()),
+            (true, Cloud::Personal) => Some(PERSONAL_TENANT.to_owned()),
+            (true, _) => {
+                let text = "Entra ID needs to know the tenant, for example contoso.onmicrosoft.com";
+                account.missing("tenant", text, review);
+                None
+            }
+        };
+    }
+    let usable = |text: &str| match text.trim() {
+        text if !microsoft => Ok(text.to_owned()),
+        text if cloud == Cloud::Personal => of_personal(text),
+        text if is_guid(text) || (is_domain(text) && text.contains('.')) => Ok(text.to_owned()),
+        text @ ("common" | "organizations" | "consumers") => {
+            let outlook =
+                if text == "consumers" { "; for a mailbox of Outlook.com write cloud = \"personal\"" } else { "" };
+            Err(format!(
+                "{text:?} is no tenant of its own: write the mailbox's, for example contoso.onmicrosoft.com{outlook}"
+            ))
+        }
+        text => Err(format!(
+            "{} is no tenant: write its domain, for example contoso.onmicrosoft.com, or its Directory (tenant) ID",
+            quoted(text)
+        )),
+    };
+    account.read("tenant", parsed(usable), review)
+}
+
+fn of_personal(tenant: &str) -> Result<String, String> {
+    if tenant == PERSONAL_TENANT {
+        Ok(tenant.to_owned())
+    } else {
+        Err("is not needed: personal mailboxes are in no tenant of their own, remove it".to_owned())
+    }
+}
+
+/// Its value is not repeated: a secret that was put here by mistake would be shown.
+fn client_id(account: &Section<'_>, provider: Provider, review: &mut Review) -> Option<String> {
+    let microsoft = provider == Provider::Microsoft;
+    if !account.has("client_id") {
+        let text = if microsoft {
+            "copy the Application (client) ID from the app registration's overview page"
+        } else {
+            "write the client id that the provider gave you"
+        };
+        account.missing("client_id", text, review);
+    }
+    let usable = |text: &str| match text.trim() {
+        text if !microsoft || is_guid(text) => Ok(text.to_owned()),
+        _ => Err(
+            "is not of the form 00000000-0000-0000-0000-000000000000: copy the Application (client) ID from the app \
+                  registration's overview page"
+                .to_owned(),
+        ),
+    };
+    let client_id = account.read("client_id", parsed(usable), review)?;
+    if microsoft && client_id == PLACEHOLDER {
+        let text =
+            "is still the placeholder: copy the Application (client) ID from the app registration's overview page";
+        account.warning("client_id", text, review);
+    }
+    Some(client_id)
+}
+
+fn client_secret(account: &Section<'_>, review: &mut Review) -> Option<SecretSource> {
+    let source = secret::source("client_secret", account, review)?;
+    if let SecretSource::Literal(secret) = &source
+        && is_guid(secret.expose())
+    {
+        let text = "that is the Secret ID, not the Value: copy the Value; it is only shown when the secret is made, so make a new one \
+                    if it is gone";
+        account.problem("client_secret", text, review);
+    }
+    Some(source)
+}
+
+fn expires(account: &Section<'_>, review: &mut Review) -> Option<Date> {
+    let date = |value: &Value| match value {
+        Value::Date(date) => match (date.date, date.time) {
+            (Some(date), None) => civil(date).ok_or_else(|| "is no day of the calendar".to_owned()),
+            _ => Err("has a time of day: write the day alone, as in 2027-05-01".to_owned()),
+        },
+        Value::Text(_) => Err("is a text: write the day without quotes, as in 2027-05-01".to_owned()),
+        other => Err(format!("is {}: write a day, as in 2027-05-01", other.form())),
+    };
+    let date = account.read("client_secret_expires", date, review)?;
+    if !account.has("client_secret") {
+        account.problem("client_secret_expires", "belongs to a client_secret, and there is none: remove it", review);
+    } else if date < review.today {
+        let text = format!("{date} is in the past: make a new secret in Entra ID, or correct the date");
+        account.warning("client_secret_expires", text, review);
+    }
+    Some(date)
+}
+
+fn civil(date: toml::value::Date) -> Option<Date> {
+    let year = i16::try_from(date.year).ok()?;
+    Date::new(year, i8::try_from(date.month).ok()?, i8::try_from(date.day).ok()?).ok()
+}
+
+/// A limit whose default is what Exchange Online takes.
+fn limit(key: &str, default: u32, account: &Section<'_>, provider: Provider, review: &mut Review) -> u32 {
+    let limit = account.read(key, count(i128::from(u32::MAX)), review).unwrap_or(default);
+    if limit > default && provider == Provider::Microsoft && !account.has("smtp") {
+        let text =
+            format!("{limit} is more than Exchange Online takes ({default}): it refuses or slows what goes beyond");
+        account.warning(key, text, review);
+    }
+    limit
+}
+
+type Roots = Arc<[CertificateDer<'static>]>;
+
+fn extra_roots(account: &Section<'_>, review: &mut Review) -> (Option<PathBuf>, Roots) {
+    let path = account.read("ca_file", |value| text(value).map(str::to_owned), review);
+    let Some(path) = path.map(|path| review.resolve(&path)) else { return (None, Roots::default()) };
+    let roots = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {}", path.display(), cause(&error)));
+    let roots = roots.and_then(|pem| {
+        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        match roots {
+            Ok(roots) if roots.is_empty() => {
+                Err(format!("{} holds no certificate: it needs \"-----BEGIN CERTIFICATE-----\" (PEM)", path.display()))
+            }
+            Ok(roots) => Ok(roots),
+            Err(_) => Err(format!("{} is damaged: what is between BEGIN and END is no PEM", path.display())),
+        }
+    });
+    match roots {
+        Ok(roots) => (Some(path), roots.into()),
+        Err(text) => {
+            account.problem("ca_file", text, review);
+            (Some(path), Roots::default())
+        }
+    }
+}

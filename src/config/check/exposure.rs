@@ -1,0 +1,119 @@
+//! `allow`: who may connect, and that this is not the whole Internet.
+//!
+//! Whoever may connect may send, since every password is taken: a listener open to large public ranges would be an open relay.
+
+use std::net::Ipv4Addr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::config::review::Review;
+use crate::config::section::Section;
+use crate::config::units;
+
+/// Addresses that no stranger on the Internet has: private (RFC 1918, RFC 4193), loopback, link-local (RFC 3927, RFC 4291) and
+/// shared by a carrier (RFC 6598).
+const NOT_PUBLIC: [&str; 9] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "100.64.0.0/10",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+/// The networks of `allow`; `None` if it is not there.
+pub(super) fn allow(listener: &Section<'_>, review: &mut Review) -> Option<Vec<IpNet>> {
+    let closed = |text: &str| {
+        let net = units::network(text)?;
+        if is_wide(net) { Err(format!("{} {OPEN_RELAY}", units::quoted(text))) } else { Ok(net) }
+    };
+    let allow = listener.list("allow", closed, review)?;
+    if listener.is_empty_list("allow") {
+        let text = "is empty: nobody could connect; write the networks of your programs, or remove the line for this machine alone";
+        listener.problem("allow", text, review);
+    }
+    // The halves of a range are as wide as the range.
+    if IpNet::aggregate(&allow).into_iter().any(is_wide) {
+        listener.problem("allow", format!("all of them together {OPEN_RELAY}"), review);
+    }
+    Some(allow)
+}
+
+const OPEN_RELAY: &str = "lets strangers on the Internet send as your mailbox without a password (an open relay): \
+    write the networks of your programs; at most a /16 (IPv6: a /32) of public addresses is taken";
+
+/// Whether it takes in more public addresses than one organisation has.
+fn is_wide(net: IpNet) -> bool {
+    let net = unmapped(net);
+    let widest = match net {
+        IpNet::V4(_) => 16,
+        IpNet::V6(_) => 32,
+    };
+    // A range that is only partly private, such as 10.0.0.0/7, is within none of these.
+    let is_within = |range: &str| range.parse::<IpNet>().is_ok_and(|range| range.contains(&net));
+    net.prefix_len() < widest && !NOT_PUBLIC.into_iter().any(is_within)
+}
+
+/// `::ffff:10.0.0.0/104` is `10.0.0.0/8` (RFC 4291 section 2.5.5.2).
+///
+/// A larger network that takes all of these in counts as all of IPv4: a listener at `[::]` sees its clients so.
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    if v6.contains(&Ipv6Net::new_assert(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96)) {
+        return IpNet::V4(Ipv4Net::default());
+    }
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(net, IpNet::V4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_stranger_has_may_be_as_wide_as_it_likes() {
+        for net in [
+            "10.0.0.0/8",
+            "10.128.0.0/9",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "127.0.0.0/8",
+            "100.64.0.0/10",
+            "::1/128",
+            "fc00::/7",
+            "fd00::/8",
+            "fe80::/10",
+            "::ffff:10.0.0.0/104",
+            "203.0.0.0/16",
+            "2001:db8::/32",
+            "8.8.8.8/32",
+        ] {
+            assert!(!is_wide(net.parse().unwrap()), "{net}");
+        }
+    }
+
+    #[test]
+    fn what_takes_in_the_internet_is_wide() {
+        for net in [
+            "0.0.0.0/0",
+            "::/0",
+            "0.0.0.0/1",
+            "10.0.0.0/7",
+            "172.0.0.0/8",
+            "172.16.0.0/11",
+            "192.168.0.0/15",
+            "203.0.0.0/15",
+            "2000::/3",
+            "2001:db8::/31",
+            "::ffff:0.0.0.0/96",
+            "::ffff:0.0.0.0/90",
+            "::/64",
+            "fe80::/9",
+        ] {
+            assert!(is_wide(net.parse().unwrap()), "{net}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Configurations for tests, made the way every configuration is.
+
+use std::sync::Arc;
+
+use super::{Account, Config, Environment, Listener};
+
+/// A configuration with these accounts and nothing else that differs from the defaults.
+pub fn config(accounts: Vec<Account>) -> Config {
+    let accounts = accounts.into_iter().map(Arc::new).collect();
+    Config { accounts, ..checked(&account_text("unused@contoso.com", "unused@contoso.com")) }
+}
+
+/// A custom account with the limits of Exchange Online.
+pub fn account(mailbox: &str, login: &str) -> Account {
+    Account::clone(&checked(&account_text(mailbox, login)).accounts[0])
+}
+
+/// A listener that takes mail from this machine.
+pub fn listener() -> Listener {
+    let text =
+        format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{}", account_text("lms@contoso.com", "lms@contoso.com"));
+    Listener::clone(&checked(&text).listeners[0])
+}
+
+fn account_text(mailbox: &str, login: &str) -> String {
+    format!(
+        "[[account]]\nmailbox = \"{mailbox}\"\nlogin = \"{login}\"\nprovider = \"custom\"\nclient_id = \"relay\"\n\
+         token_url = \"http://127.0.0.1/token\"\nsmtp = \"localhost:587\"\n"
+    )
+}
+
+fn checked(text: &str) -> Config {
+    let text = format!("hostname = \"relay.test\"\n{text}");
+    Config::from_text(&text, "relay.toml", &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"))
+}
