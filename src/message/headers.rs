@@ -11,6 +11,8 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// The bytes behind the colon, folds included, without the final line end.
     pub value: &'a [u8],
+    /// Where the value is in the message.
+    pub value_span: Range<usize>,
     /// The whole field in the message, its final line end included.
     pub span: Range<usize>,
 }
@@ -38,7 +40,8 @@ impl<'a> Headers<'a> {
                 (text_end, next) = line(message, end);
             }
             let name = message[at..at + colon].trim_ascii_end();
-            fields.push(Field { name, value: &message[at + colon + 1..text_end], span: at..next });
+            let value_span = at + colon + 1..text_end;
+            fields.push(Field { name, value: &message[value_span.clone()], value_span, span: at..next });
             at = next;
         }
         Self { fields, end: at }
@@ -100,6 +103,10 @@ mod tests {
         assert_eq!(names(message), ["From", "Subject"]);
         assert_eq!(headers.first("SUBJECT").unwrap().value, b" one\r\n two\r\n\tthree");
         assert_eq!(&message[headers.end()..][..2], b"\r\n");
+        for field in headers.fields() {
+            assert_eq!(&message[field.value_span.clone()], field.value);
+            assert_eq!(&message[field.span.clone()][field.name.len()..][..1], b":");
+        }
     }
 
     #[test]

@@ -1,11 +1,21 @@
 //! Mail as values and text: addresses, envelopes, headers, rewriting. No I/O, and nothing of the relay.
 
 mod address;
+mod date;
 mod envelope;
 mod headers;
 mod id;
+mod mailboxes;
+mod received;
+mod rewrite;
+mod sender;
 
 pub use address::{Address, AddressError};
+pub use date::date;
 pub use envelope::{Body, Envelope, Protocol, Trace};
 pub use headers::{Field, Headers};
-pub use id::QueueId;
+pub use id::{NotAnId, QueueId};
+pub use mailboxes::{Mailbox, Mailboxes};
+pub use received::received;
+pub use rewrite::{HEADER_LIMIT, Policy, Rewritten, rewrite};
+pub use sender::{Permitted, SenderPolicy};

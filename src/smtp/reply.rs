@@ -61,7 +61,10 @@ impl Reply {
         let mut wire = String::new();
         for (n, line) in self.lines.iter().enumerate() {
             let dash = if n + 1 < self.lines.len() { '-' } else { ' ' };
-            wire.push_str(&format!("{}{dash}{line}\r\n", self.code));
+            wire.push_str(&self.code.to_string());
+            wire.push(dash);
+            wire.push_str(line);
+            wire.push_str("\r\n");
         }
         wire
     }

@@ -1,0 +1,206 @@
+//! What a message looks like when it leaves: `Received` in front, what is missing added, the sender made one that is permitted.
+//!
+//! A pure function of what was stored: a second attempt sends the same bytes, with the same `Message-ID`. No field is decoded,
+//! encoded or wrapped again; apart from what [`Rewritten::notes`] tells and the added fields, every byte leaves as it came.
+
+use jiff::Timestamp;
+
+use super::sender::{FromEdit, rewrite_from, rewrite_sender};
+use super::{Address, Envelope, Field, Headers, Permitted, QueueId, SenderPolicy, Trace, date, received};
+
+/// How much of a message is looked at: a header section longer than this leaves with its end as it came.
+pub const HEADER_LIMIT: usize = 256 * 1024;
+
+/// What rewriting goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// What is done about a sender that is not permitted.
+    pub sender: SenderPolicy,
+    /// The senders that are.
+    pub permitted: Permitted<'a>,
+    /// This machine, for `Received`.
+    pub hostname: &'a str,
+    /// The last hop.
+    pub trace: &'a Trace,
+    /// As it was said.
+    pub envelope: &'a Envelope,
+    /// The message's name in the queue.
+    pub id: QueueId,
+    /// When its last byte came: the date of `Received`, and of a message without one.
+    pub received_at: Timestamp,
+}
+
+/// The beginning of a message as it leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The reverse path; `None` is the null sender.
+    pub mail_from: Option<Address>,
+    /// What is sent first, in the place of the stored message's first `resume_at` octets.
+    pub head: Vec<u8>,
+    /// From here on the stored message is sent untouched.
+    pub resume_at: usize,
+    /// What was changed, for the journal.
+    pub notes: Vec<String>,
+}
+
+/// Rewrites the beginning of a message.
+///
+/// `start` holds its first octets, [`HEADER_LIMIT`] or all of them; `size` is the length of the whole message.
+pub fn rewrite(start: &[u8], size: u64, policy: &Policy<'_>) -> Rewritten {
+    let SenderPolicy::Rewrite = policy.sender;
+    let headers = Headers::scan(start);
+    let section = Section::of(&headers, start, size);
+    let mut notes = Vec::new();
+    let mail_from = reverse_path(policy, &mut notes);
+    let edits = Edits::of(section.fields, policy, &mut notes);
+
+    let smtputf8 = policy.envelope.smtputf8;
+    let mut head = received(policy.trace, policy.hostname, smtputf8, policy.id, policy.received_at).into_bytes();
+    for (name, value) in edits.added(section.fields, section.whole, policy, &mut notes) {
+        head.extend_from_slice(&[name.as_bytes(), b":", &value, b"\r\n"].concat());
+    }
+    for field in section.fields {
+        edits.write(field, start, &mut head);
+    }
+    if section.needs_empty_line {
+        head.extend_from_slice(b"\r\n");
+        notes.push("an empty line was put between header and text".to_owned());
+    }
+    if !section.whole {
+        notes.push(format!("the header is longer than {} KiB: its end left as it came", HEADER_LIMIT / 1024));
+    }
+    Rewritten { mail_from: Some(mail_from), head, resume_at: section.end, notes }
+}
+
+/// The reverse path that Exchange takes: bounces come back to a mailbox that exists.
+fn reverse_path(policy: &Policy<'_>, notes: &mut Vec<String>) -> Address {
+    let mailbox = policy.permitted.mailbox;
+    match &policy.envelope.sender {
+        Some(sender) if policy.permitted.allows(sender) => return sender.clone(),
+        Some(sender) => notes.push(format!("MAIL FROM <{sender}> became <{mailbox}>")),
+        None => notes.push(format!("MAIL FROM <> became <{mailbox}>")),
+    }
+    mailbox.clone()
+}
+
+/// The part of the header that is looked at.
+struct Section<'h, 'a> {
+    fields: &'h [Field<'a>],
+    end: usize,
+    /// It is the whole header.
+    whole: bool,
+    /// Text follows without an empty line in front of it.
+    needs_empty_line: bool,
+}
+
+impl<'h, 'a> Section<'h, 'a> {
+    fn of(headers: &'h Headers<'a>, start: &[u8], size: u64) -> Self {
+        let (fields, end) = (headers.fields(), headers.end());
+        let more = u64::try_from(start.len()).is_ok_and(|seen| seen < size);
+        let behind = &start[end..];
+        let line_ends = behind.iter().any(|b| matches!(b, b'\r' | b'\n'));
+        match fields.split_last() {
+            // The last field may go on in what was not read.
+            Some((last, fields)) if more && behind.is_empty() => {
+                Self { fields, end: last.span.start, whole: false, needs_empty_line: false }
+            }
+            Some(_) if more && !line_ends => Self { fields, end, whole: false, needs_empty_line: false },
+            _ => {
+                let needs_empty_line = !matches!(behind.first(), None | Some(b'\r' | b'\n'));
+                Self { fields, end, whole: true, needs_empty_line }
+            }
+        }
+    }
+}
+
+/// What is done to the fields that are there.
+struct Edits {
+    from: Option<FromEdit>,
+    /// New values of `Sender` fields, by the place of the old ones.
+    senders: Vec<(usize, Vec<u8>)>,
+    /// The place of the one `From` field that stays.
+    from_at: Option<usize>,
+}
+
+impl Edits {
+    fn of(fields: &[Field<'_>], policy: &Policy<'_>, notes: &mut Vec<String>) -> Self {
+        let first = fields.iter().find(|field| is(field, "From"));
+        let from = first.map(|field| rewrite_from(field.value, policy.permitted));
+        notes.extend(from.iter().filter_map(|edit| edit.note.clone()));
+        let others = fields.iter().filter(|field| is(field, "From")).count().saturating_sub(1);
+        if others > 0 {
+            notes.push(format!("{others} more From left out: Exchange takes one"));
+        }
+        let mut senders = Vec::new();
+        for field in fields.iter().filter(|field| is(field, "Sender")) {
+            if let Some(value) = rewrite_sender(field.value, policy.permitted) {
+                notes.push(format!("Sender became {}", policy.permitted.mailbox));
+                senders.push((field.span.start, value));
+            }
+        }
+        Self { from, senders, from_at: first.map(|field| field.span.start) }
+    }
+
+    /// The fields to put in front, with their values.
+    fn added(
+        &self,
+        fields: &[Field<'_>],
+        whole: bool,
+        policy: &Policy<'_>,
+        notes: &mut Vec<String>,
+    ) -> Vec<(&'static str, Vec<u8>)> {
+        let mailbox = policy.permitted.mailbox;
+        let missing = |name| !fields.iter().any(|field| is(field, name));
+        let mut added = Vec::new();
+        match &self.from {
+            None => added.push(("From", format!(" <{mailbox}>").into_bytes())),
+            Some(FromEdit { reply_to: Some(value), .. }) if missing("Reply-To") => {
+                added.push(("Reply-To", with_space(value)));
+            }
+            Some(FromEdit { needs_sender: true, .. }) if missing("Sender") => {
+                added.push(("Sender", format!(" <{mailbox}>").into_bytes()));
+            }
+            Some(_) => {}
+        }
+        // In a header that was not seen to its end they may still come.
+        if whole && missing("Date") {
+            added.push(("Date", format!(" {}", date(policy.received_at)).into_bytes()));
+        }
+        if whole && missing("Message-ID") {
+            added.push(("Message-ID", format!(" <{}@{}>", policy.id, mailbox.domain()).into_bytes()));
+        }
+        notes.extend(added.iter().map(|(name, _)| format!("{name} added")));
+        added
+    }
+
+    /// The field as it leaves; nothing if it is left out.
+    fn write(&self, field: &Field<'_>, message: &[u8], head: &mut Vec<u8>) {
+        let value = if is(field, "From") {
+            if Some(field.span.start) != self.from_at {
+                return;
+            }
+            self.from.as_ref().and_then(|edit| edit.value.as_deref())
+        } else {
+            self.senders.iter().find(|(at, _)| *at == field.span.start).map(|(_, value)| value.as_slice())
+        };
+        let old = &field.value_span;
+        head.extend_from_slice(&message[field.span.start..old.start]);
+        head.extend_from_slice(value.unwrap_or(field.value));
+        head.extend_from_slice(&message[old.end..field.span.end]);
+    }
+}
+
+fn is(field: &Field<'_>, name: &str) -> bool {
+    field.name.eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// `From:a@b` is allowed and seen; a field of ours is written the usual way.
+fn with_space(value: &[u8]) -> Vec<u8> {
+    match value.first() {
+        Some(b' ' | b'\t' | b'\r' | b'\n') => value.to_vec(),
+        _ => [b" ", value].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

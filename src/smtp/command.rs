@@ -1,0 +1,306 @@
+//! One complete command line becomes a command. `smtp-proto` parses; here is what it does not do: paths as old programs write them,
+//! extensions that are not offered, and the methods of HTTP.
+
+use std::borrow::Cow;
+
+use smtp_proto::request::parser::Rfc5321Parser;
+use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, Error, MAIL_BODY_BINARYMIME, MAIL_SMTPUTF8, Request};
+
+use super::path::{self, PathError};
+use crate::message::Address;
+
+/// The parameters of MAIL that are offered in EHLO: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954).
+const MAIL_PARAMETERS: [&str; 4] = ["SIZE", "BODY", "SMTPUTF8", "AUTH"];
+/// What a browser that was sent to the wrong port, or by the wrong people, would begin with.
+const HTTP_METHODS: [&[u8]; 9] =
+    [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"PRI"];
+/// More digits than this are no size of anything, and more than `smtp-proto` counts right.
+const MAX_SIZE_DIGITS: usize = 18;
+
+/// A command with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// EHLO with whatever name the client gives itself.
+    Ehlo(String),
+    /// HELO, likewise.
+    Helo(String),
+    /// AUTH; `initial` is the initial response as it was sent, `=` included.
+    Auth {
+        /// How.
+        mechanism: Mechanism,
+        /// The initial response, base64; `None` if there was none.
+        initial: Option<String>,
+    },
+    /// MAIL.
+    Mail(MailFrom),
+    /// RCPT.
+    Rcpt(Address),
+    /// DATA.
+    Data,
+    /// RSET.
+    Rset,
+    /// NOOP.
+    Noop,
+    /// VRFY.
+    Vrfy,
+    /// HELP.
+    Help,
+    /// QUIT.
+    Quit,
+    /// STARTTLS.
+    StartTls,
+    /// BDAT: its chunk follows without an answer being waited for.
+    Bdat,
+    /// A command of SMTP that is not offered: EXPN, ETRN and such.
+    NotOffered,
+    /// A request of HTTP.
+    Http,
+}
+
+/// The arguments of MAIL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailFrom {
+    /// `None` is the null sender.
+    pub sender: Option<Address>,
+    /// The size in octets that was announced; 0 if none was.
+    pub size: u64,
+    /// `BODY=BINARYMIME` was said.
+    pub binary: bool,
+    /// `SMTPUTF8` was said.
+    pub smtputf8: bool,
+}
+
+/// A mechanism of AUTH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// RFC 4616.
+    Plain,
+    /// As draft-murchison-sasl-login wrote it down.
+    Login,
+    /// Any other.
+    Other,
+}
+
+/// Why a line is not a command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Not a command of SMTP.
+    #[error("unknown command")]
+    Unknown,
+    /// The form it should have.
+    #[error("the form is: {0}")]
+    Syntax(&'static str),
+    /// MAIL names no sender that could be one.
+    #[error("{0}")]
+    Sender(PathError),
+    /// RCPT names no recipient that could be one.
+    #[error("{0}")]
+    Recipient(PathError),
+    /// A parameter that was not offered.
+    #[error("parameter {0} is not offered")]
+    Parameter(String),
+    /// The value of this parameter is wrong.
+    #[error("the value of {0} is wrong")]
+    Value(&'static str),
+}
+
+impl Command {
+    /// Parses a line without its CRLF.
+    ///
+    /// # Errors
+    /// What is wrong with it, said in a way that may go into a reply once it is made printable.
+    pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
+        let line = line.trim_ascii();
+        let (verb, rest) = line.split_at(line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len()));
+        if verb.eq_ignore_ascii_case(b"MAIL") {
+            return mail(rest);
+        }
+        if verb.eq_ignore_ascii_case(b"RCPT") {
+            return recipient(rest);
+        }
+        if HTTP_METHODS.contains(&verb) && !rest.is_empty() {
+            return Ok(Self::Http);
+        }
+        let line = [line, b"\r\n"].concat();
+        match Request::parse(&mut line.iter()) {
+            Ok(request) => request.try_into(),
+            Err(Error::SyntaxError { syntax }) => Err(CommandError::Syntax(syntax)),
+            Err(_) => Err(CommandError::Unknown),
+        }
+    }
+}
+
+impl TryFrom<Request<Cow<'_, str>>> for Command {
+    type Error = CommandError;
+
+    fn try_from(request: Request<Cow<'_, str>>) -> Result<Self, CommandError> {
+        Ok(match request {
+            Request::Ehlo { host } => Self::Ehlo(host.into_owned()),
+            Request::Helo { host } => Self::Helo(host.into_owned()),
+            Request::Auth { mechanism, initial_response } => Self::Auth {
+                mechanism: match mechanism {
+                    AUTH_PLAIN => Mechanism::Plain,
+                    AUTH_LOGIN => Mechanism::Login,
+                    _ => Mechanism::Other,
+                },
+                initial: (!initial_response.is_empty()).then(|| initial_response.into_owned()),
+            },
+            Request::Data => Self::Data,
+            Request::Rset => Self::Rset,
+            Request::Noop { .. } => Self::Noop,
+            Request::Vrfy { .. } => Self::Vrfy,
+            Request::Help { .. } => Self::Help,
+            Request::Quit => Self::Quit,
+            Request::StartTls => Self::StartTls,
+            Request::Bdat { .. } => Self::Bdat,
+            Request::Expn { .. } | Request::Etrn { .. } | Request::Atrn { .. } | Request::Burl { .. } => {
+                Self::NotOffered
+            }
+            Request::Lhlo { .. } | Request::Mail { .. } | Request::Rcpt { .. } => return Err(CommandError::Unknown),
+        })
+    }
+}
+
+fn mail(rest: &[u8]) -> Result<Command, CommandError> {
+    const FORM: &str = "MAIL FROM:<name@domain>";
+    let (sender, parameters) = path::read(rest, "FROM").map_err(|error| match error {
+        PathError::Syntax => CommandError::Syntax(FORM),
+        error => CommandError::Sender(error),
+    })?;
+    if parameters.is_empty() {
+        return Ok(Command::Mail(MailFrom { sender, ..MailFrom::default() }));
+    }
+    check_offered(parameters, &MAIL_PARAMETERS)?;
+    // The path was read above; what is left has the form that `smtp-proto` knows.
+    let line = [b" ", parameters, b"\r\n"].concat();
+    let parsed =
+        Rfc5321Parser::new(&mut line.iter()).mail_from_parameters(Cow::Borrowed("")).map_err(|error| match error {
+            Error::InvalidParameter { param } => CommandError::Value(param),
+            Error::UnsupportedParameter { param } => CommandError::Parameter(param),
+            _ => CommandError::Syntax(FORM),
+        })?;
+    Ok(Command::Mail(MailFrom {
+        sender,
+        size: parsed.size as u64,
+        binary: parsed.flags & MAIL_BODY_BINARYMIME != 0,
+        smtputf8: parsed.flags & MAIL_SMTPUTF8 != 0,
+    }))
+}
+
+fn recipient(rest: &[u8]) -> Result<Command, CommandError> {
+    const FORM: &str = "RCPT TO:<name@domain>";
+    let (recipient, parameters) = path::read(rest, "TO").map_err(|error| match error {
+        PathError::Syntax => CommandError::Syntax(FORM),
+        error => CommandError::Recipient(error),
+    })?;
+    check_offered(parameters, &[])?;
+    recipient.map(Command::Rcpt).ok_or(CommandError::Syntax(FORM))
+}
+
+/// RFC 5321 section 4.1.1.11: a parameter that was not offered is refused, never ignored.
+fn check_offered(parameters: &[u8], offered: &[&str]) -> Result<(), CommandError> {
+    for parameter in parameters.split(u8::is_ascii_whitespace).filter(|parameter| !parameter.is_empty()) {
+        let keyword = parameter.split(|&b| b == b'=').next().unwrap_or_default();
+        if !offered.iter().any(|name| keyword.eq_ignore_ascii_case(name.as_bytes())) {
+            return Err(CommandError::Parameter(keyword.escape_ascii().to_string().to_ascii_uppercase()));
+        }
+        if keyword.eq_ignore_ascii_case(b"SIZE") && parameter.len() > "SIZE=".len() + MAX_SIZE_DIGITS {
+            return Err(CommandError::Value("SIZE"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(line: &str) -> Result<Command, CommandError> {
+        Command::parse(line.as_bytes())
+    }
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    #[test]
+    fn commands_are_known_in_any_case() {
+        for (line, command) in [
+            ("EHLO 127.0.0.1", Command::Ehlo("127.0.0.1".into())),
+            ("ehlo büro_pc", Command::Ehlo("büro_pc".into())),
+            ("HELO [10.0.0.1]", Command::Helo("[10.0.0.1]".into())),
+            ("helo my printer", Command::Helo("my".into())),
+            ("data", Command::Data),
+            (" RSET ", Command::Rset),
+            ("Noop hello there", Command::Noop),
+            ("noop", Command::Noop),
+            ("VRFY root", Command::Vrfy),
+            ("HELP", Command::Help),
+            ("help MAIL", Command::Help),
+            ("QUIT", Command::Quit),
+            ("STARTTLS", Command::StartTls),
+            ("BDAT 10 LAST", Command::Bdat),
+            ("EXPN staff", Command::NotOffered),
+            ("ETRN x", Command::NotOffered),
+            ("GET / HTTP/1.1", Command::Http),
+        ] {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn auth_comes_with_and_without_an_initial_response() {
+        let auth = |mechanism, initial: Option<&str>| Ok(Command::Auth { mechanism, initial: initial.map(Into::into) });
+        assert_eq!(parse("AUTH LOGIN"), auth(Mechanism::Login, None));
+        assert_eq!(parse("auth login  dXNlcg=="), auth(Mechanism::Login, Some("dXNlcg==")));
+        assert_eq!(parse("Auth Plain ="), auth(Mechanism::Plain, Some("=")));
+        assert_eq!(parse("AUTH CRAM-MD5"), auth(Mechanism::Other, None));
+        assert_eq!(parse("AUTH X-UNHEARD-OF-MECHANISM abc"), auth(Mechanism::Other, Some("abc")));
+        assert!(matches!(parse("AUTH"), Err(CommandError::Syntax(_))));
+    }
+
+    #[test]
+    fn mail_takes_the_parameters_that_are_offered() {
+        let line = "MAIL FROM:<a@b.example> size=1000 BODY=8BITMIME SMTPUTF8 AUTH=<>";
+        let mail = MailFrom { sender: Some(address("a@b.example")), size: 1000, binary: false, smtputf8: true };
+        assert_eq!(parse(line), Ok(Command::Mail(mail)));
+        assert!(matches!(parse("MAIL FROM:<> BODY=7bit"), Ok(Command::Mail(mail)) if mail.sender.is_none()));
+        assert!(matches!(parse("MAIL FROM:<> BODY=BINARYMIME"), Ok(Command::Mail(mail)) if mail.binary));
+    }
+
+    #[test]
+    fn what_was_not_offered_is_refused_by_name() {
+        for line in ["MAIL FROM:<a@b> RET=FULL", "MAIL FROM:<a@b> SIZE=1 ret=full", "MAIL FROM:<a@b> RET"] {
+            assert_eq!(parse(line), Err(CommandError::Parameter("RET".into())), "{line}");
+        }
+        assert_eq!(parse("RCPT TO:<a@b> NOTIFY=NEVER"), Err(CommandError::Parameter("NOTIFY".into())));
+        for line in ["MAIL FROM:<a@b> SIZE=x", "MAIL FROM:<a@b> SIZE=99999999999999999999999999"] {
+            assert_eq!(parse(line), Err(CommandError::Value("SIZE")), "{line}");
+        }
+        assert_eq!(parse("MAIL FROM:<a@b> BODY=9BIT"), Err(CommandError::Value("BODY")));
+    }
+
+    #[test]
+    fn wrong_forms_are_told_from_unknown_commands() {
+        for line in ["EHLO", "HELO ", "MAIL", "MAIL a@b", "MAIL FROM:", "RCPT TO:<>", "RCPT FROM:<a@b>", "VRFY"] {
+            assert!(matches!(parse(line), Err(CommandError::Syntax(_))), "{line}");
+        }
+        for line in ["", "XYZZY", "LHLO x", "MAILFROM:<a@b>", "STARTTLSX", "GET", "\u{1F4E7}"] {
+            assert_eq!(parse(line), Err(CommandError::Unknown), "{line}");
+        }
+        assert!(matches!(parse("RCPT TO:<root>"), Err(CommandError::Recipient(PathError::NoDomain(_)))));
+        assert!(matches!(parse("MAIL FROM:<a@b..c>"), Err(CommandError::Sender(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(
+            verb in prop_oneof![Just(""), Just("MAIL FROM:"), Just("RCPT TO:<a@b> "), Just("MAIL FROM:<a@b> SIZE="), Just("AUTH "),
+                Just("BDAT "), Just("EHLO "), Just("VRFY "), Just("MAIL FROM:<> AUTH=")],
+            rest in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            drop(Command::parse(&[verb.as_bytes(), &rest].concat()));
+        }
+    }
+}
