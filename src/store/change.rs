@@ -14,9 +14,10 @@ use crate::message::{Address, Body, Envelope, QueueId, Trace};
 pub enum Change {
     /// A message was handed to us: once this is committed, it is ours.
     Accept(Box<Incoming>),
-    /// An attempt ended.
+    /// An attempt ended. If the message is gone by then (deleted meanwhile), only the journal and the pace hear of it.
     Record(Box<Record>),
-    /// An account stops until something changes. Replaces an earlier hold of the account.
+    /// An account stops until something changes. Replaces an earlier hold of the account; only a new cause is journalled, so that
+    /// a probe that fails again is no news.
     Hold(Box<Hold>),
     /// The account goes on. Nothing happens if it was not held.
     Release {
@@ -29,14 +30,15 @@ pub enum Change {
     },
     /// The account's sign-in from now on.
     SignIn(Box<SealedSignIn>),
-    /// Waiting or dead messages are due now, with their tries forgotten; accepted recipients stay accepted.
+    /// Waiting, held or dead messages are due now, with their tries forgotten. Accepted recipients stay accepted, all others wait
+    /// again.
     Retry {
         /// Which.
         ids: Vec<QueueId>,
         /// When.
         at: Timestamp,
     },
-    /// Messages are thrown away, whatever their state; their journal stays.
+    /// Messages are thrown away, whatever their state; their journal stays, and the archive tells who had it by then.
     Delete {
         /// Which.
         ids: Vec<QueueId>,
@@ -48,6 +50,13 @@ pub enum Change {
         /// Which.
         ids: Vec<QueueId>,
         /// The mailbox.
+        account: Address,
+        /// When.
+        at: Timestamp,
+    },
+    /// The waiting messages of an account are due now; the tries they have had still count.
+    Wake {
+        /// Its mailbox.
         account: Address,
         /// When.
         at: Timestamp,
@@ -99,7 +108,8 @@ pub struct Record {
     pub account: Address,
     /// When it ended.
     pub at: Timestamp,
-    /// What is new about its recipients, by their place in the envelope. Others keep what they have.
+    /// What is new about its recipients, by their place in the envelope. Others keep what they have, and an accepted one stays
+    /// accepted whatever is said here.
     pub recipients: Vec<RecipientUpdate>,
     /// What happens to the message now.
     pub next: Next,
@@ -123,7 +133,8 @@ pub struct RecipientUpdate {
 /// What happens to a message after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Every recipient was accepted: to the archive.
+    /// Every recipient was settled: to the archive. If one is still pending, the message is held instead: mail is not dropped
+    /// because of a wrong sum.
     Archive,
     /// Once more.
     Wait {

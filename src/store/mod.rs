@@ -1,9 +1,29 @@
 //! The queue on disk: what was accepted with `250` is here until it is settled.
 //!
 //! Writes are [`Change`] values that go to one writer, which commits all that wait in one transaction with one sync. Reads come
-//! from a snapshot of their own and never wait for it. The store knows nothing of SMTP.
+//! from a snapshot of their own and never wait for it. The store knows nothing of SMTP. States and moves: `docs/queue.md`.
 
+mod bodies;
 mod change;
+mod crash;
+mod engine;
+mod handle;
+mod lock;
+mod readers;
+mod space;
+mod sqlite;
+mod upkeep;
+mod vault;
+mod writer;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -11,7 +31,11 @@ use jiff::Timestamp;
 
 use crate::message::{Address, Envelope, QueueId, Trace};
 
+pub use bodies::{Bodies, BodyWriter, INLINE_LIMIT};
 pub use change::{Change, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Sent};
+pub use handle::{CommitError, ReadError, Store, StoreError};
+pub use lock::{DataDir, LockError};
+pub use vault::{NoKey, Vault, VaultError};
 
 /// Where one recipient stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,7 +105,7 @@ impl MessageState {
 }
 
 /// An unfinished or dead message with all that an attempt needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its name.
     pub id: QueueId,
@@ -122,15 +146,41 @@ pub struct RecipientRow {
     pub reply: Option<String>,
 }
 
+/// How a message left the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every recipient was settled.
+    Finished,
+    /// A person threw it away; its recipients are as they were then.
+    Deleted,
+}
+
+impl Ending {
+    /// The name in the database and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// The ending of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Finished, Self::Deleted].into_iter().find(|ending| ending.as_str() == name)
+    }
+}
+
 /// A finished message: what is left of it once it is gone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Archived {
     /// Its name.
     pub id: QueueId,
     /// When its last byte came.
     pub received_at: Timestamp,
-    /// When the last recipient was settled.
+    /// When the last recipient was settled, or when it was deleted.
     pub finished_at: Timestamp,
+    /// How it left the queue.
+    pub ending: Ending,
     /// The sending app's name.
     pub app: String,
     /// The mailbox that carried it.

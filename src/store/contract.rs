@@ -1,0 +1,479 @@
+//! What every engine has to do. An engine's own tests run this with `contract::suite!`.
+
+use std::any::Any;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::engine::{Committed, Failure, Found, Opened, Reader};
+use super::samples::{accept, address, at, id, incoming, lms, record, recorded, wait};
+use super::*;
+use crate::message::{Body, Protocol};
+
+/// An engine with something that keeps it alive (its folder).
+pub struct Subject {
+    opened: Opened,
+    _keep: Box<dyn Any>,
+}
+
+impl Subject {
+    /// Tests this; `keep` lives as long.
+    pub fn new(opened: Opened, keep: impl Any) -> Self {
+        Self { opened, _keep: Box::new(keep) }
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Committed {
+        self.opened.engine.commit(changes).unwrap()
+    }
+
+    fn read(&mut self) -> &mut dyn Reader {
+        self.opened.readers[0].as_mut()
+    }
+
+    fn state(&mut self, n: u32) -> MessageState {
+        self.read().message(id(n)).unwrap().unwrap().state
+    }
+
+    fn recipients(&mut self, n: u32) -> Vec<RecipientState> {
+        self.read().message(id(n)).unwrap().unwrap().recipients.iter().map(|recipient| recipient.state).collect()
+    }
+
+    fn journal(&mut self, n: u32) -> Vec<String> {
+        self.read().journal(id(n)).unwrap().into_iter().map(|entry| entry.text).collect()
+    }
+
+    fn window(&mut self, limit: u32) -> Vec<QueueId> {
+        self.read().window(&lms(), limit).unwrap().iter().map(|waiting| waiting.id).collect()
+    }
+}
+
+/// Makes a test of each part of the contract; `$open` gives a new and empty [`Subject`].
+macro_rules! suite {
+    ($open:expr; $($name:ident)*) => { $(#[test] fn $name() { crate::store::contract::$name(&mut $open) })* };
+    ($open:expr) => {
+        crate::store::contract::suite! { $open;
+            an_accepted_message_is_read_back_whole
+            odd_values_are_read_back_as_they_were
+            a_batch_is_committed_whole_or_not_at_all
+            a_message_without_recipients_is_not_taken
+            the_window_is_ordered_and_bounded
+            a_finished_message_moves_to_the_archive
+            an_accepted_recipient_stays_accepted
+            pending_recipients_are_never_archived
+            a_record_for_a_deleted_message_brings_nothing_back
+            each_next_step_leads_to_its_state
+            a_retry_begins_anew_and_keeps_what_was_accepted
+            a_wake_makes_waiting_mail_due_and_forgets_no_try
+            a_deleted_message_leaves_its_story
+            a_moved_message_waits_for_the_other_account
+            the_list_goes_on_from_an_id
+            a_hold_is_journalled_once_and_released_once
+            the_last_sign_in_counts
+            the_pace_is_remembered_by_login
+            the_journals_show_their_own_lines_in_order
+            messages_are_counted_by_account_and_state
+            the_old_is_forgotten_in_shares
+            the_last_id_is_remembered_when_the_message_is_gone
+            a_run_that_did_not_end_is_noticed
+        }
+    };
+}
+pub(crate) use suite;
+
+pub fn an_accepted_message_is_read_back_whole(subject: &mut Subject) {
+    let sent = incoming(1, &["a@example.com", "b@example.com"]);
+    subject.commit(&[Change::Accept(Box::new(sent.clone()))]);
+    let recipient = |text| RecipientRow { address: address(text), state: RecipientState::Waiting, reply: None };
+    let expected = Stored {
+        id: sent.id,
+        received_at: sent.received_at,
+        app: sent.app,
+        account: sent.account,
+        state: MessageState::Waiting,
+        due_at: sent.received_at,
+        tries: 0,
+        tried_for: Duration::ZERO,
+        envelope: sent.envelope,
+        trace: sent.trace,
+        subject: sent.subject,
+        size: sent.size,
+        recipients: vec![recipient("a@example.com"), recipient("b@example.com")],
+    };
+    assert_eq!(subject.read().message(id(1)).unwrap(), Some(expected));
+    let Body::Inline(bytes) = sent.body else { panic!("the sample is inline") };
+    assert_eq!(subject.read().body(id(1)).unwrap(), Some(Found::Inline(bytes)));
+    assert_eq!(subject.journal(1), ["received from app moodle: 22 octets for 2 recipients"]);
+    assert_eq!(subject.read().message(id(2)).unwrap(), None);
+    assert_eq!(subject.read().body(id(2)).unwrap(), None);
+}
+
+pub fn odd_values_are_read_back_as_they_were(subject: &mut Subject) {
+    let mut sent = incoming(1, &["\"it's, odd\"@example.com", "jörg@bücher.example"]);
+    sent.envelope.sender = None;
+    sent.envelope.smtputf8 = true;
+    sent.trace.peer = "2001:db8::1".parse().unwrap();
+    sent.trace.helo = None;
+    sent.trace.user = Some("x'; DROP TABLE message; --\0ü".to_owned());
+    sent.trace.protocol = Protocol { extended: false, tls: true, authenticated: true };
+    sent.subject = Some(String::new());
+    sent.body = Body::Inline(Bytes::from_static(b"\0\xff\r\n.\r\n"));
+    subject.commit(&[Change::Accept(Box::new(sent.clone()))]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    assert_eq!((stored.envelope, stored.trace, stored.subject), (sent.envelope, sent.trace, sent.subject));
+    assert_eq!(subject.read().body(id(1)).unwrap(), Some(Found::Inline(Bytes::from_static(b"\0\xff\r\n.\r\n"))));
+
+    let mut large = incoming(2, &["a@example.com"]);
+    large.body = Body::File("somewhere".into());
+    subject.commit(&[Change::Accept(Box::new(large))]);
+    assert_eq!(subject.read().body(id(2)).unwrap(), Some(Found::InFile));
+}
+
+pub fn a_batch_is_committed_whole_or_not_at_all(subject: &mut Subject) {
+    subject.commit(&[accept(1, &["a@example.com"])]);
+    let batch = [accept(2, &["a@example.com"]), accept(1, &["b@example.com"]), accept(3, &["a@example.com"])];
+    let failure = subject.opened.engine.commit(&batch).unwrap_err();
+    assert!(matches!(failure, Failure::Fault(_)), "{failure:?}");
+    assert_eq!(subject.window(10), [id(1)]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    assert_eq!(stored.recipients[0].address, address("a@example.com"));
+    subject.commit(&[accept(2, &["a@example.com"])]);
+    assert_eq!(subject.window(10), [id(1), id(2)]);
+}
+
+pub fn a_message_without_recipients_is_not_taken(subject: &mut Subject) {
+    let failure = subject.opened.engine.commit(&[accept(1, &[])]).unwrap_err();
+    assert!(matches!(failure, Failure::Fault(_)), "{failure:?}");
+}
+
+pub fn the_window_is_ordered_and_bounded(subject: &mut Subject) {
+    let mut other = incoming(9, &["a@example.com"]);
+    other.account = address("erp@contoso.com");
+    let mut spelled = incoming(5, &["a@example.com", "b@example.com"]);
+    spelled.account = address("LMS@Contoso.com");
+    subject.commit(&[Change::Accept(Box::new(other)), Change::Accept(Box::new(spelled))]);
+    subject.commit(&[4, 3, 2, 1].map(|n| accept(n, &["a@example.com"])));
+    subject.commit(&[
+        recorded(1, 10, &[], wait(100)),
+        recorded(2, 10, &[], Next::Hold),
+        recorded(3, 10, &[], wait(4)),
+        recorded(5, 10, &[(0, RecipientState::Accepted)], wait(50)),
+    ]);
+    assert_eq!(subject.window(10), [id(3), id(4), id(5), id(1)], "by due time, equal ones by id");
+    assert_eq!(subject.window(2), [id(3), id(4)]);
+    let window = subject.read().window(&lms(), 3).unwrap();
+    assert_eq!(window[2], Waiting { id: id(5), due_at: at(50), recipients: 1 });
+}
+
+pub fn a_finished_message_moves_to_the_archive(subject: &mut Subject) {
+    let mut large = incoming(2, &["a@example.com"]);
+    large.body = Body::File("somewhere".into());
+    subject.commit(&[accept(1, &["a@example.com", "b@example.com"]), Change::Accept(Box::new(large))]);
+    let both = [(0, RecipientState::Accepted), (1, RecipientState::Refused)];
+    assert_eq!(subject.commit(&[recorded(1, 60, &both, Next::Archive)]), Committed::default());
+    assert_eq!(subject.read().message(id(1)).unwrap(), None);
+    assert_eq!(subject.read().body(id(1)).unwrap(), None);
+    assert_eq!(subject.window(10), [id(2)]);
+    let recipient = |text, state: RecipientState| {
+        let reply = Some(format!("reply of 60: {}", state.as_str()));
+        RecipientRow { address: address(text), state, reply }
+    };
+    let expected = Archived {
+        id: id(1),
+        received_at: at(1),
+        finished_at: at(60),
+        ending: Ending::Finished,
+        app: "moodle".to_owned(),
+        account: lms(),
+        sender: Some(address("noreply@contoso.com")),
+        subject: Some("1".to_owned()),
+        size: 22,
+        recipients: vec![
+            recipient("a@example.com", RecipientState::Accepted),
+            recipient("b@example.com", RecipientState::Refused),
+        ],
+    };
+    assert_eq!(subject.read().archived(id(1)).unwrap(), Some(expected));
+    assert_eq!(subject.journal(1), ["received from app moodle: 22 octets for 2 recipients", "attempt of 60"]);
+    let finished = recorded(2, 60, &[(0, RecipientState::Accepted)], Next::Archive);
+    assert_eq!(subject.commit(&[finished]).files, [id(2)], "its file may go");
+}
+
+pub fn an_accepted_recipient_stays_accepted(subject: &mut Subject) {
+    subject.commit(&[accept(1, &["a@example.com", "b@example.com"])]);
+    subject.commit(&[recorded(1, 10, &[(0, RecipientState::Accepted)], wait(20))]);
+    let undone = [(0, RecipientState::Waiting), (1, RecipientState::InDoubt), (7, RecipientState::Accepted)];
+    subject.commit(&[recorded(1, 20, &undone, wait(30)), recorded(1, 21, &[(0, RecipientState::Refused)], wait(30))]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    let kept: Vec<_> = stored.recipients.iter().map(|row| (row.state, row.reply.as_deref())).collect();
+    let expected = [
+        (RecipientState::Accepted, Some("reply of 10: accepted")),
+        (RecipientState::InDoubt, Some("reply of 20: in_doubt")),
+    ];
+    assert_eq!(kept, expected);
+}
+
+pub fn pending_recipients_are_never_archived(subject: &mut Subject) {
+    subject.commit(&[accept(1, &["a@example.com", "b@example.com"])]);
+    subject.commit(&[recorded(1, 10, &[(0, RecipientState::Accepted)], Next::Archive)]);
+    assert_eq!(subject.state(1), MessageState::Held);
+    assert_eq!(subject.read().archived(id(1)).unwrap(), None);
+    assert_eq!(subject.journal(1)[2], "held: it was said to be finished while recipients are still pending");
+}
+
+pub fn a_record_for_a_deleted_message_brings_nothing_back(subject: &mut Subject) {
+    subject.commit(&[accept(1, &["a@example.com"]), Change::Delete { ids: vec![id(1)], at: at(5) }]);
+    let mut late = record(1, 10, &[(0, RecipientState::InDoubt)], wait(20));
+    late.sent = Some(Sent { login: lms(), at: at(10), recipients: 1 });
+    subject.commit(&[Change::Record(Box::new(late))]);
+    assert_eq!(subject.read().message(id(1)).unwrap(), None);
+    let archived = subject.read().archived(id(1)).unwrap().unwrap();
+    assert_eq!(archived.recipients[0].state, RecipientState::Waiting, "as it was when it was deleted");
+    assert_eq!(subject.journal(1)[2], "attempt of 10");
+    assert_eq!(subject.read().recipients_since(&lms(), at(0)).unwrap(), 1);
+}
+
+pub fn each_next_step_leads_to_its_state(subject: &mut Subject) {
+    subject.commit(&[accept(1, &["a@example.com"])]);
+    let tried_for = Duration::from_millis(90_001);
+    subject.commit(&[recorded(1, 10, &[], Next::Wait { due_at: at(70), tries: 3, tried_for })]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    assert_eq!((stored.due_at, stored.tries, stored.tried_for), (at(70), 3, tried_for));
+    subject.commit(&[recorded(1, 80, &[], Next::Hold)]);
+    assert_eq!(subject.state(1), MessageState::Held);
+    subject.commit(&[recorded(1, 90, &[(0, RecipientState::Refused)], Next::Dead)]);
+    assert_eq!(subject.state(1), MessageState::Dead);
+    assert_eq!(subject.window(10), []);
+}
+
+pub fn a_retry_begins_anew_and_keeps_what_was_accepted(subject: &mut Subject) {
+    use RecipientState::{Accepted, Held, InDoubt, Refused, Waiting};
+
+    let all = ["a@example.com", "b@example.com", "c@example.com", "d@example.com"];
+    subject.commit(&[accept(1, &all), accept(2, &["a@example.com"])]);
+    let states = [(0, Accepted), (1, Refused), (2, Held), (3, InDoubt)];
+    subject.commit(&[recorded(1, 10, &states, Next::Dead), recorded(2, 10, &[], wait(500))]);
+    subject.commit(&[Change::Retry { ids: vec![id(1), id(2), id(3)], at: at(20) }]);
+    assert_eq!(subject.recipients(1), [Accepted, Waiting, Waiting, Waiting]);
+    for n in [1, 2] {
+        let stored = subject.read().message(id(n)).unwrap().unwrap();
+        assert_eq!((stored.state, stored.due_at), (MessageState::Waiting, at(20)));
+        assert_eq!((stored.tries, stored.tried_for), (0, Duration::ZERO));
+    }
+    assert_eq!(subject.read().window(&lms(), 1).unwrap()[0].recipients, 3);
+    assert_eq!(subject.journal(1)[2], "due now: an administrator asked for a retry");
+    assert!(subject.journal(3).is_empty(), "there is no such message");
+    subject.commit(&[Change::Forget { journal_before: at(0), dead_before: at(1000), sent_before: at(0) }]);
+    assert_eq!(subject.window(10), [id(1), id(2)], "no dead letter any more");
+}
+
+pub fn a_wake_makes_waiting_mail_due_and_forgets_no_try(subject: &mut Subject) {
+    subject.commit(&[accept(1, &["a@example.com"]), accept(2, &["a@example.com"]), accept(3, &["a@example.com"])]);
+    subject.commit(&[recorded(2, 10, &[], wait(500)), recorded(3, 10, &[], Next::Dead)]);
+    let tries = subject.read().message(id(2)).unwrap().unwrap().tries;
+    subject.commit(&[Change::Wake { account: lms(), at: at(20) }]);
+    let stored = subject.read().message(id(2)).unwrap().unwrap();
+    assert_eq!((stored.due_at, stored.tries), (at(20), tries));
+    assert_eq!(subject.read().message(id(1)).unwrap().unwrap().due_at, at(1), "it was due before");
+    assert_eq!(subject.window(10), [id(1), id(2)], "a dead letter stays one");
+}
+
+pub fn a_deleted_message_leaves_its_story(subject: &mut Subject) {
+    let mut large = incoming(2, &["a@example.com"]);
+    large.body = Body::File("somewhere".into());
+    subject.commit(&[accept(1, &["a@example.com", "b@example.com"]), Change::Accept(Box::new(large))]);
+    subject.commit(&[recorded(1, 10, &[(0, RecipientState::Accepted)], wait(20))]);
+    let committed = subject.commit(&[Change::Delete { ids: vec![id(1), id(2), id(3)], at: at(30) }]);
+    assert_eq!(committed.files, [id(2)]);
+    assert_eq!(subject.read().list(None, 10).unwrap(), []);
+    assert_eq!(subject.read().body(id(1)).unwrap(), None);
+    let archived = subject.read().archived(id(1)).unwrap().unwrap();
+    assert_eq!((archived.ending, archived.finished_at), (Ending::Deleted, at(30)));
+    let states: Vec<_> = archived.recipients.iter().map(|row| row.state).collect();
+    assert_eq!(states, [RecipientState::Accepted, RecipientState::Waiting]);
+    assert_eq!(subject.journal(1).last().unwrap(), "deleted by an administrator");
+    assert_eq!(subject.read().archived(id(3)).unwrap(), None);
+}
+
+pub fn a_moved_message_waits_for_the_other_account(subject: &mut Subject) {
+    let erp = address("ERP@contoso.com");
+    subject.commit(&[accept(1, &["a@example.com"]), accept(2, &["a@example.com"])]);
+    subject.commit(&[Change::Move { ids: vec![id(1), id(3)], account: erp.clone(), at: at(10) }]);
+    assert_eq!(subject.window(10), [id(2)]);
+    assert_eq!(subject.read().window(&address("erp@contoso.com"), 10).unwrap()[0].id, id(1));
+    assert_eq!(subject.read().message(id(1)).unwrap().unwrap().account.as_str(), "ERP@contoso.com");
+    assert_eq!(subject.journal(1)[1], "moved from lms@contoso.com to ERP@contoso.com");
+    assert!(subject.journal(3).is_empty());
+    assert_eq!(subject.read().accounts_with_mail().unwrap(), [erp, lms()]);
+}
+
+pub fn the_list_goes_on_from_an_id(subject: &mut Subject) {
+    subject.commit(&[5, 1, 4, 2, 3].map(|n| accept(n, &["a@example.com", "b@example.com"])));
+    subject.commit(&[recorded(4, 10, &[], Next::Dead), Change::Delete { ids: vec![id(2)], at: at(10) }]);
+    let mut ids = |after, limit| -> Vec<_> {
+        subject.read().list(after, limit).unwrap().iter().map(|stored| (stored.id, stored.recipients.len())).collect()
+    };
+    assert_eq!(ids(None, 2), [(id(1), 2), (id(3), 2)]);
+    assert_eq!(ids(Some(id(3)), 2), [(id(4), 2), (id(5), 2)]);
+    assert_eq!(ids(Some(id(5)), 2), []);
+}
+
+pub fn a_hold_is_journalled_once_and_released_once(subject: &mut Subject) {
+    let login = Hold {
+        account: address("LMS@contoso.com"),
+        cause: HoldCause::Login,
+        reply: Some("535 5.7.3 Authentication unsuccessful".to_owned()),
+        error: None,
+        codes: vec![70043, 7_000_215],
+        since: at(10),
+        probe_at: Some(at(70)),
+        probes: 0,
+    };
+    let probed = Hold { probe_at: None, probes: 1, ..login.clone() };
+    subject.commit(&[Change::Hold(Box::new(login)), Change::Hold(Box::new(probed.clone()))]);
+    assert_eq!(subject.read().holds().unwrap(), std::slice::from_ref(&probed));
+    let sign_in = Hold { cause: HoldCause::SignIn, reply: None, error: Some("expired".to_owned()), ..probed };
+    subject.commit(&[Change::Hold(Box::new(sign_in))]);
+    let release = Change::Release { account: lms(), at: at(90), why: "signed in again".to_owned() };
+    subject.commit(&[release.clone(), release]);
+    assert_eq!(subject.read().holds().unwrap(), []);
+    let journal = subject.read().account_journal(&lms(), 10).unwrap();
+    let lines: Vec<_> = journal.iter().map(|entry| entry.text.as_str()).collect();
+    let expected = [
+        "held, Exchange refuses the login: 535 5.7.3 Authentication unsuccessful",
+        "held, the sign-in no longer works: expired",
+        "released: signed in again",
+    ];
+    assert_eq!(lines, expected);
+}
+
+pub fn the_last_sign_in_counts(subject: &mut Subject) {
+    assert!(!subject.read().has_sign_ins().unwrap());
+    let first = SealedSignIn {
+        account: address("LMS@contoso.com"),
+        current: vec![0, 1, 255],
+        previous: None,
+        signed_in_as: None,
+        since: at(1),
+        refreshed_at: at(1),
+    };
+    let second = SealedSignIn {
+        current: vec![2],
+        previous: Some(vec![0, 1, 255]),
+        signed_in_as: Some("jane@contoso.com".to_owned()),
+        refreshed_at: at(3),
+        ..first.clone()
+    };
+    subject.commit(&[Change::SignIn(Box::new(first)), Change::SignIn(Box::new(second.clone()))]);
+    assert_eq!(subject.read().sign_in(&lms()).unwrap(), Some(second));
+    assert_eq!(subject.read().sign_in(&address("erp@contoso.com")).unwrap(), None);
+    assert!(subject.read().has_sign_ins().unwrap());
+}
+
+pub fn the_pace_is_remembered_by_login(subject: &mut Subject) {
+    let use_of = |login: &str, when, recipients| {
+        let mut record = record(99, when, &[], wait(0));
+        record.sent = Some(Sent { login: address(login), at: at(when), recipients });
+        Change::Record(Box::new(record))
+    };
+    subject.commit(&[
+        use_of("LMS@contoso.com", 30, 5),
+        use_of("lms@contoso.com", 10, 1),
+        use_of("lms@contoso.com", 20, 0),
+        use_of("erp@contoso.com", 30, 7),
+    ]);
+    let sent = subject.read().sent_since(&lms(), at(20)).unwrap();
+    let expected = [Sent { login: lms(), at: at(20), recipients: 0 }, Sent { login: lms(), at: at(30), recipients: 5 }];
+    assert_eq!(sent, expected);
+    assert_eq!(subject.read().recipients_since(&lms(), at(10)).unwrap(), 6);
+    assert_eq!(subject.read().recipients_since(&lms(), at(31)).unwrap(), 0);
+}
+
+pub fn the_journals_show_their_own_lines_in_order(subject: &mut Subject) {
+    let note = |message: Option<u32>, account: Option<Address>, when| {
+        let text = format!("line {when}");
+        Change::Note(JournalEntry { at: at(when), message: message.map(id), account, text })
+    };
+    subject.commit(&[
+        note(None, Some(address("LMS@contoso.com")), 1),
+        note(Some(1), Some(lms()), 2),
+        note(None, None, 3),
+        note(None, Some(lms()), 4),
+        note(None, Some(address("erp@contoso.com")), 5),
+        note(None, Some(lms()), 6),
+    ]);
+    let times = |entries: Vec<JournalEntry>| -> Vec<_> { entries.into_iter().map(|entry| entry.at).collect() };
+    assert_eq!(times(subject.read().account_journal(&lms(), 10).unwrap()), [at(1), at(4), at(6)]);
+    assert_eq!(times(subject.read().account_journal(&lms(), 2).unwrap()), [at(4), at(6)]);
+    assert_eq!(times(subject.read().recent_journal(3).unwrap()), [at(4), at(5), at(6)]);
+    let entry = JournalEntry { at: at(2), message: Some(id(1)), account: Some(lms()), text: "line 2".to_owned() };
+    assert_eq!(subject.read().journal(id(1)).unwrap(), [entry]);
+}
+
+pub fn messages_are_counted_by_account_and_state(subject: &mut Subject) {
+    assert_eq!(subject.read().counts().unwrap(), []);
+    assert_eq!(subject.read().accounts_with_mail().unwrap(), []);
+    subject.commit(&[4, 3, 2, 1].map(|n| accept(n, &["a@example.com"])));
+    subject.commit(&[recorded(1, 10, &[], Next::Dead), recorded(4, 10, &[], Next::Dead)]);
+    let mut other = incoming(9, &["a@example.com"]);
+    other.account = address("erp@contoso.com");
+    subject.commit(&[Change::Accept(Box::new(other))]);
+    let count = |account: &str, state, messages, oldest| {
+        let account = address(account);
+        Count { account, state, messages, oldest: at(oldest) }
+    };
+    let expected = [
+        count("erp@contoso.com", MessageState::Waiting, 1, 9),
+        count("lms@contoso.com", MessageState::Dead, 2, 1),
+        count("lms@contoso.com", MessageState::Waiting, 2, 2),
+    ];
+    assert_eq!(subject.read().counts().unwrap(), expected);
+    assert_eq!(subject.read().accounts_with_mail().unwrap(), [address("erp@contoso.com"), lms()]);
+}
+
+pub fn the_old_is_forgotten_in_shares(subject: &mut Subject) {
+    const MANY: u32 = 600;
+    let changes = (0..MANY).flat_map(|n| {
+        let mut large = incoming(n, &["a@example.com"]);
+        large.body = Body::File("somewhere".into());
+        let mut dead = record(n, 10, &[(0, RecipientState::Refused)], Next::Dead);
+        dead.sent = Some(Sent { login: lms(), at: at(10), recipients: 1 });
+        [Change::Accept(Box::new(large)), Change::Record(Box::new(dead))]
+    });
+    subject.commit(&changes.collect::<Vec<_>>());
+    let accepted = [(0, RecipientState::Accepted)];
+    subject.commit(&[accept(MANY, &["a@example.com"]), recorded(MANY, 10, &accepted, Next::Archive)]);
+    subject.commit(&[accept(MANY + 1, &["a@example.com"]), recorded(MANY + 1, 50, &accepted, Next::Archive)]);
+    let nothing = Change::Forget { journal_before: at(10), dead_before: at(10), sent_before: at(10) };
+    assert_eq!(subject.commit(&[nothing]), Committed::default());
+    assert_eq!(subject.read().list(None, 1000).unwrap().len(), 600);
+
+    let forget = Change::Forget { journal_before: at(11), dead_before: at(11), sent_before: at(11) };
+    let first = subject.commit(std::slice::from_ref(&forget));
+    assert!(first.unfinished && first.files.len() < 600);
+    let second = subject.commit(std::slice::from_ref(&forget));
+    assert!(!second.unfinished);
+    assert_eq!(first.files.len() + second.files.len(), 600);
+    assert_eq!(subject.read().list(None, 10).unwrap(), []);
+    assert_eq!(subject.read().archived(id(MANY)).unwrap(), None);
+    assert!(subject.read().archived(id(MANY + 1)).unwrap().is_some());
+    assert_eq!(subject.read().recent_journal(10).unwrap().len(), 1);
+    assert_eq!(subject.read().sent_since(&lms(), at(0)).unwrap(), []);
+}
+
+pub fn the_last_id_is_remembered_when_the_message_is_gone(subject: &mut Subject) {
+    assert_eq!(subject.read().last_id().unwrap(), None);
+    subject.commit(&[accept(1, &["a@example.com"]), accept(2, &["a@example.com"])]);
+    assert_eq!(subject.read().last_id().unwrap(), Some(id(2)));
+    subject.commit(&[recorded(2, 10, &[(0, RecipientState::Accepted)], Next::Archive)]);
+    assert_eq!(subject.read().last_id().unwrap(), Some(id(2)));
+    subject.commit(&[recorded(3, 10, &[], wait(20))]);
+    assert_eq!(subject.read().last_id().unwrap(), Some(id(3)));
+}
+
+pub fn a_run_that_did_not_end_is_noticed(subject: &mut Subject) {
+    assert!(!subject.read().running().unwrap());
+    subject.commit(&[Change::Running(true)]);
+    assert!(subject.read().running().unwrap());
+    subject.commit(&[Change::Running(false)]);
+    assert!(!subject.read().running().unwrap());
+}

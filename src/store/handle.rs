@@ -1,0 +1,285 @@
+//! The store as the rest of the relay sees it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::Timestamp;
+
+use super::bodies::Bodies;
+use super::engine::{Found, Opened};
+use super::readers::Readers;
+use super::space::Space;
+use super::upkeep::Keeper;
+use super::writer::{Life, WriterHandle};
+use super::{Archived, Change, Count, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting, sqlite};
+use crate::message::{Address, Body, QueueId};
+
+/// The queue. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    writer: WriterHandle,
+    readers: Readers,
+    bodies: Bodies,
+    space: Space,
+    last_id: AtomicI64,
+    was_running: bool,
+}
+
+/// The store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A newer program was here.
+    #[error(
+        "the queue {} was made by a newer xoauth2-relay (its version is {version}): install that one again, or restore a backup \
+         from before the update",
+        path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema version.
+        version: i64,
+    },
+    /// It cannot be made, read or written.
+    #[error("cannot use {}: {why}", path.display())]
+    Unusable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system or the database said, and the remedy if there is one.
+        why: String,
+    },
+}
+
+/// A change was not committed: nothing of it is in the queue, unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// No room on the disk. Once there is, the next change will go.
+    #[error("the disk is full")]
+    Full,
+    /// The writer has ended. A change that it was working on just then may be on disk.
+    #[error("the queue is closed")]
+    Closed,
+    /// The disk or the database failed, or the change itself cannot be (an id that is taken).
+    #[error("the queue could not be written: {0}")]
+    Failed(String),
+}
+
+/// The queue could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue could not be read: {0}")]
+pub struct ReadError(pub(super) String);
+
+impl Store {
+    /// Opens the queue in `dir`: `queue.db` and `bodies/`, made if they are not there. The caller has locked the folder.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let folder = dir.join("bodies");
+        make_folder(&folder).map_err(|error| StoreError::Unusable { path: folder.clone(), why: error.to_string() })?;
+        let opened = sqlite::open(&dir.join("queue.db"))?;
+        Self::start(opened, Bodies::new(Some(&folder)), Space::new(Some(dir.to_owned())))
+    }
+
+    /// A queue in memory for tests and simulations. Without a folder for `bodies`, all bodies have to be inline.
+    pub fn in_memory(bodies: Option<&Path>) -> Result<Self, StoreError> {
+        Self::start(sqlite::in_memory()?, Bodies::new(bodies), Space::new(None))
+    }
+
+    /// Puts the parts around an opened database.
+    pub(super) fn start(mut opened: Opened, bodies: Bodies, space: Space) -> Result<Self, StoreError> {
+        let failed = |why: String| StoreError::Unusable { path: PathBuf::from("the queue"), why };
+        let Some(reader) = opened.readers.first_mut() else { return Err(failed("it has no readers".to_owned())) };
+        let last_id = reader.last_id().map_err(|error| failed(error.to_string()))?;
+        let was_running = reader.running().map_err(|error| failed(error.to_string()))?;
+
+        let keeper = Keeper::start(bodies.clone(), opened.upkeep).map_err(|error| failed(error.to_string()))?;
+        let writer = WriterHandle::start(opened.engine, keeper).map_err(|error| failed(error.to_string()))?;
+        let last_id = AtomicI64::new(last_id.map_or(i64::MIN, QueueId::number));
+        let readers = Readers::new(opened.readers);
+        Ok(Self { shared: Arc::new(Shared { writer, readers, bodies, space, last_id, was_running }) })
+    }
+
+    /// Commits a change. Returns once it is on disk, synced: only then may anyone be told of it.
+    ///
+    /// Dropping the future does not take the change back; it may be committed or not. When the disk is full, the body file of the
+    /// refused message is removed.
+    pub async fn commit(&self, change: Change) -> Result<(), CommitError> {
+        let writer = &self.shared.writer;
+        match change {
+            Change::Accept(incoming) => {
+                let body = if let Body::File(path) = &incoming.body { Some((incoming.id, path.clone())) } else { None };
+                if let Some((id, path)) = &body
+                    && self.shared.bodies.path(*id).as_ref() != Some(path)
+                {
+                    return Err(CommitError::Failed(format!("{} is not the body file of {id}", path.display())));
+                }
+                let accepted = writer.write(Change::Accept(incoming)).await;
+                if let (Err(CommitError::Full), Some((_, path))) = (&accepted, body) {
+                    self.shared.bodies.discard(Body::File(path)).await;
+                }
+                accepted?;
+            }
+            // In shares, so that mail gets in between.
+            Change::Forget { .. } => while writer.write(change.clone()).await? {},
+            change => drop(writer.write(change).await?),
+        }
+        Ok(())
+    }
+
+    /// An id for a message that arrives at `now`: larger than all given out before, in this process and any earlier one.
+    pub fn next_id(&self, now: Timestamp) -> QueueId {
+        let drawn = QueueId::new(now, rand::random()).number();
+        let after = |last: i64| drawn.max(last.saturating_add(1));
+        let last = self.shared.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
+        // The closure never declines, so both arms carry the value from before.
+        QueueId::from_number(after(last.unwrap_or_else(|last| last)))
+    }
+
+    /// The first `limit` waiting messages of an account, by due time, then id. Costs the same however long the queue is.
+    pub async fn window(&self, account: &Address, limit: u32) -> Result<Vec<Waiting>, ReadError> {
+        let account = account.clone();
+        self.shared.readers.read(move |reader| reader.window(&account, limit)).await
+    }
+
+    /// An unfinished or dead message; `None` if it is finished, deleted or was never there.
+    pub async fn message(&self, id: QueueId) -> Result<Option<Stored>, ReadError> {
+        self.shared.readers.read(move |reader| reader.message(id)).await
+    }
+
+    /// The body of an unfinished or dead message. A file may vanish before it is opened, if the message is deleted just then.
+    pub async fn body(&self, id: QueueId) -> Result<Option<Body>, ReadError> {
+        let found = self.shared.readers.read(move |reader| reader.body(id)).await?;
+        Ok(match found {
+            Some(Found::Inline(bytes)) => Some(Body::Inline(bytes)),
+            Some(Found::InFile) => self.shared.bodies.path(id).map(Body::File),
+            None => None,
+        })
+    }
+
+    /// At most `limit` unfinished and dead messages, by id, from behind `after`.
+    pub async fn list(&self, after: Option<QueueId>, limit: u32) -> Result<Vec<Stored>, ReadError> {
+        self.shared.readers.read(move |reader| reader.list(after, limit)).await
+    }
+
+    /// A finished or deleted message.
+    pub async fn archived(&self, id: QueueId) -> Result<Option<Archived>, ReadError> {
+        self.shared.readers.read(move |reader| reader.archived(id)).await
+    }
+
+    /// All that happened to a message, its arrival first.
+    pub async fn journal(&self, id: QueueId) -> Result<Vec<JournalEntry>, ReadError> {
+        self.shared.readers.read(move |reader| reader.journal(id)).await
+    }
+
+    /// The last `limit` lines about the account itself (not about its messages), oldest first.
+    pub async fn account_journal(&self, account: &Address, limit: u32) -> Result<Vec<JournalEntry>, ReadError> {
+        let account = account.clone();
+        self.shared.readers.read(move |reader| reader.account_journal(&account, limit)).await
+    }
+
+    /// The last `limit` lines about anything, oldest first. Arrivals are not among them.
+    pub async fn recent_journal(&self, limit: u32) -> Result<Vec<JournalEntry>, ReadError> {
+        self.shared.readers.read(move |reader| reader.recent_journal(limit)).await
+    }
+
+    /// Every held account.
+    pub async fn holds(&self) -> Result<Vec<Hold>, ReadError> {
+        self.shared.readers.read(|reader| reader.holds()).await
+    }
+
+    /// An account's sign-in.
+    pub async fn sign_in(&self, account: &Address) -> Result<Option<SealedSignIn>, ReadError> {
+        let account = account.clone();
+        self.shared.readers.read(move |reader| reader.sign_in(&account)).await
+    }
+
+    /// Whether any account has a sign-in: then a missing key is a lost key, see [`super::NoKey`].
+    pub async fn has_sign_ins(&self) -> Result<bool, ReadError> {
+        self.shared.readers.read(|reader| reader.has_sign_ins()).await
+    }
+
+    /// How many messages are where, by account and state. A few milliseconds for 100,000 messages.
+    pub async fn counts(&self) -> Result<Vec<Count>, ReadError> {
+        self.shared.readers.read(|reader| reader.counts()).await
+    }
+
+    /// The accounts with unfinished or dead mail.
+    pub async fn accounts_with_mail(&self) -> Result<Vec<Address>, ReadError> {
+        self.shared.readers.read(|reader| reader.accounts_with_mail()).await
+    }
+
+    /// Uses of a login's pace from `since` on, oldest first.
+    pub async fn sent_since(&self, login: &Address, since: Timestamp) -> Result<Vec<Sent>, ReadError> {
+        let login = login.clone();
+        self.shared.readers.read(move |reader| reader.sent_since(&login, since)).await
+    }
+
+    /// Recipients that a login reached from `since` on.
+    pub async fn recipients_since(&self, login: &Address, since: Timestamp) -> Result<u64, ReadError> {
+        let login = login.clone();
+        self.shared.readers.read(move |reader| reader.recipients_since(&login, since)).await
+    }
+
+    /// Whether the queue was found as a running relay leaves it: the last process did not end in order.
+    pub fn was_running(&self) -> bool {
+        self.shared.was_running
+    }
+
+    /// Where large bodies are written.
+    pub fn bodies(&self) -> Bodies {
+        self.shared.bodies.clone()
+    }
+
+    /// Whether the volume has at least `min_free` octets left, or 5 % of it if that is less. Measured at most once a second.
+    pub fn has_room(&self, min_free: u64) -> bool {
+        self.shared.space.has_room(min_free)
+    }
+
+    /// Removes body files that no message refers to, and says how many. For the start, before anything is received.
+    pub async fn sweep(&self) -> Result<u64, ReadError> {
+        let bodies = self.bodies();
+        let sweep = move |reader: &mut dyn super::engine::Reader| {
+            let mut swept = 0;
+            for id in bodies.ids().map_err(|error| ReadError(format!("the folder bodies: {error}")))? {
+                if reader.body(id)? != Some(Found::InFile) {
+                    bodies.remove(id);
+                    swept += 1;
+                }
+            }
+            Ok(swept)
+        };
+        self.shared.readers.read(sweep).await
+    }
+
+    /// How many transactions were committed so far; less than the changes when several shared one.
+    pub fn batches(&self) -> u64 {
+        self.shared.writer.batches()
+    }
+
+    /// Commits what was handed over, then stops the writer and leaves the database tidy. Later changes are told `Closed`.
+    pub async fn close(self) {
+        self.shared.writer.close().await;
+    }
+
+    /// Waits until the writer has died of a panic: the process has to end, because nothing can be stored any more. Waits for ever
+    /// when the store is closed in order.
+    pub async fn writer_gone(&self) {
+        if self.shared.writer.ended().await == Life::Closed {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(parent)?.sync_all()
+}

@@ -1,0 +1,256 @@
+//! Random histories, in the store and in a model of a few lines of Rust: both have to end up the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::samples::{accept, address, at, id, incoming, lms, record};
+use super::*;
+
+const IDS: u32 = 5;
+const RECIPIENTS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Accept(u32),
+    Record(u32, Vec<(usize, RecipientState)>, Next, bool),
+    Retry(Vec<u32>),
+    Delete(Vec<u32>),
+    Move(Vec<u32>, bool),
+    Hold(HoldCause),
+    Release,
+    ForgetDead,
+}
+
+/// The store as maps.
+#[derive(Default)]
+struct Model {
+    messages: BTreeMap<u32, Stored>,
+    archive: BTreeMap<u32, Archived>,
+    hold: Option<HoldCause>,
+    dead_since: BTreeMap<u32, i64>,
+    sent: u64,
+}
+
+fn erp() -> Address {
+    address("erp@contoso.com")
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    use RecipientState::{Accepted, Held, InDoubt, Refused, Waiting};
+
+    let n = 0..IDS;
+    let ids = prop::collection::vec(0..IDS, 1..3);
+    let state = prop::sample::select(vec![Waiting, Held, InDoubt, Refused, Accepted, Accepted]);
+    let updates = prop::collection::vec((0..RECIPIENTS + 1, state), 0..4);
+    let wait = (0..100i64, 0..9u32).prop_map(|(due, tries)| {
+        let tried_for = Duration::from_millis(u64::from(tries) * 1001);
+        Next::Wait { due_at: at(due), tries, tried_for }
+    });
+    let next = prop_oneof![3 => wait, 3 => Just(Next::Archive), 1 => Just(Next::Dead), 1 => Just(Next::Hold)];
+    let cause = prop::sample::select(vec![HoldCause::Login, HoldCause::Manual]);
+    let step = prop_oneof![
+        4 => n.clone().prop_map(Step::Accept),
+        6 => (n, updates, next, any::<bool>()).prop_map(|(n, updates, next, sent)| Step::Record(n, updates, next, sent)),
+        1 => ids.clone().prop_map(Step::Retry),
+        1 => ids.clone().prop_map(Step::Delete),
+        1 => (ids, any::<bool>()).prop_map(|(ids, back)| Step::Move(ids, back)),
+        1 => cause.prop_map(Step::Hold),
+        1 => Just(Step::Release),
+        1 => Just(Step::ForgetDead),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+fn change(step: &Step, now: i64) -> Change {
+    let ids = |ids: &[u32]| ids.iter().map(|&n| id(n)).collect();
+    let at = at(now);
+    match step {
+        Step::Accept(n) => accept(*n, &["a@example.com", "b@example.com", "c@example.com"]),
+        Step::Record(n, updates, next, sent) => {
+            let mut record = record(*n, now, updates, next.clone());
+            record.sent = sent.then(|| Sent { login: lms(), at, recipients: 1 });
+            Change::Record(Box::new(record))
+        }
+        Step::Retry(them) => Change::Retry { ids: ids(them), at },
+        Step::Delete(them) => Change::Delete { ids: ids(them), at },
+        Step::Move(them, back) => Change::Move { ids: ids(them), account: if *back { lms() } else { erp() }, at },
+        Step::Hold(cause) => Change::Hold(Box::new(Hold {
+            account: lms(),
+            cause: *cause,
+            reply: None,
+            error: None,
+            codes: Vec::new(),
+            since: at,
+            probe_at: None,
+            probes: 0,
+        })),
+        Step::Release => Change::Release { account: lms(), at, why: "test".to_owned() },
+        Step::ForgetDead => {
+            let before = samples::at(now - 10);
+            Change::Forget { journal_before: samples::at(0), dead_before: before, sent_before: samples::at(0) }
+        }
+    }
+}
+
+impl Model {
+    /// Whether the store has to take it.
+    fn apply(&mut self, step: &Step, now: i64) -> bool {
+        match step {
+            Step::Accept(n) => return self.accept(*n),
+            Step::Record(n, updates, next, sent) => {
+                self.sent += u64::from(*sent);
+                self.record(*n, updates, next, now);
+            }
+            Step::Retry(ids) => ids.iter().for_each(|n| self.retry(*n, now)),
+            Step::Delete(ids) => ids.iter().for_each(|n| self.archive(*n, now, Ending::Deleted, None)),
+            Step::Move(ids, back) => {
+                for n in ids {
+                    if let Some(stored) = self.messages.get_mut(n) {
+                        stored.account = if *back { lms() } else { erp() };
+                    }
+                }
+            }
+            Step::Hold(cause) => self.hold = Some(*cause),
+            Step::Release => self.hold = None,
+            Step::ForgetDead => {
+                let old: Vec<u32> = self.dead_since.iter().filter(|&(_, &at)| at < now - 10).map(|(n, _)| *n).collect();
+                for n in old {
+                    self.messages.remove(&n);
+                    self.dead_since.remove(&n);
+                }
+            }
+        }
+        true
+    }
+
+    fn accept(&mut self, n: u32) -> bool {
+        if self.messages.contains_key(&n) {
+            return false;
+        }
+        let given = incoming(n, &["a@example.com", "b@example.com", "c@example.com"]);
+        let row =
+            |address: &Address| RecipientRow { address: address.clone(), state: RecipientState::Waiting, reply: None };
+        let stored = Stored {
+            id: given.id,
+            received_at: given.received_at,
+            app: given.app,
+            account: given.account,
+            state: MessageState::Waiting,
+            due_at: given.received_at,
+            tries: 0,
+            tried_for: Duration::ZERO,
+            recipients: given.envelope.recipients.iter().map(row).collect(),
+            envelope: given.envelope,
+            trace: given.trace,
+            subject: given.subject,
+            size: given.size,
+        };
+        self.messages.insert(n, stored);
+        true
+    }
+
+    fn record(&mut self, n: u32, updates: &[(usize, RecipientState)], next: &Next, now: i64) {
+        let Some(stored) = self.messages.get_mut(&n) else { return };
+        for &(index, state) in updates {
+            if let Some(row) = stored.recipients.get_mut(index)
+                && row.state != RecipientState::Accepted
+            {
+                row.state = state;
+                row.reply = Some(format!("reply of {now}: {}", state.as_str()));
+            }
+        }
+        let is_settled = stored.recipients.iter().all(|row| !row.state.is_pending());
+        self.dead_since.remove(&n);
+        match next {
+            Next::Archive if is_settled => self.archive(n, now, Ending::Finished, Some(lms())),
+            Next::Archive | Next::Hold => stored.state = MessageState::Held,
+            Next::Wait { due_at, tries, tried_for } => {
+                stored.state = MessageState::Waiting;
+                (stored.due_at, stored.tries, stored.tried_for) = (*due_at, *tries, *tried_for);
+            }
+            Next::Dead => {
+                stored.state = MessageState::Dead;
+                self.dead_since.insert(n, now);
+            }
+        }
+    }
+
+    fn retry(&mut self, n: u32, now: i64) {
+        let Some(stored) = self.messages.get_mut(&n) else { return };
+        for row in stored.recipients.iter_mut().filter(|row| row.state != RecipientState::Accepted) {
+            row.state = RecipientState::Waiting;
+        }
+        stored.state = MessageState::Waiting;
+        (stored.due_at, stored.tries, stored.tried_for) = (at(now), 0, Duration::ZERO);
+        self.dead_since.remove(&n);
+    }
+
+    fn archive(&mut self, n: u32, now: i64, ending: Ending, carrier: Option<Address>) {
+        let Some(stored) = self.messages.remove(&n) else { return };
+        self.dead_since.remove(&n);
+        let archived = Archived {
+            id: stored.id,
+            received_at: stored.received_at,
+            finished_at: at(now),
+            ending,
+            app: stored.app,
+            account: carrier.unwrap_or(stored.account),
+            sender: stored.envelope.sender,
+            subject: stored.subject,
+            size: stored.size,
+            recipients: stored.recipients,
+        };
+        self.archive.insert(n, archived);
+    }
+
+    fn window(&self, account: &Address) -> Vec<Waiting> {
+        let is_waiting = |stored: &&Stored| stored.account == *account && stored.state == MessageState::Waiting;
+        let row = |stored: &Stored| {
+            let recipients = stored.recipients.iter().filter(|row| row.state.is_pending()).count();
+            Waiting { id: stored.id, due_at: stored.due_at, recipients: u32::try_from(recipients).unwrap() }
+        };
+        let mut window: Vec<Waiting> = self.messages.values().filter(is_waiting).map(row).collect();
+        window.sort_by_key(|waiting| (waiting.due_at, waiting.id));
+        window
+    }
+
+    async fn compare(&self, store: &Store) {
+        let list = store.list(None, 100).await.unwrap();
+        assert_eq!(list, self.messages.values().cloned().collect::<Vec<_>>());
+        for n in 0..IDS {
+            assert_eq!(store.archived(id(n)).await.unwrap().as_ref(), self.archive.get(&n));
+            assert_eq!(store.body(id(n)).await.unwrap().is_some(), self.messages.contains_key(&n));
+        }
+        for account in [lms(), erp()] {
+            assert_eq!(store.window(&account, 100).await.unwrap(), self.window(&account));
+        }
+        let counted: u64 = store.counts().await.unwrap().iter().map(|count| count.messages).sum();
+        assert_eq!(counted, self.messages.len() as u64);
+        let holds: Vec<HoldCause> = store.holds().await.unwrap().iter().map(|hold| hold.cause).collect();
+        assert_eq!(holds, Vec::from_iter(self.hold));
+        assert_eq!(store.recipients_since(&lms(), at(0)).await.unwrap(), self.sent);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_agrees_with_its_model(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::in_memory(None).unwrap();
+            let mut model = Model::default();
+            for (n, step) in steps.iter().enumerate() {
+                let now = 1000 + i64::try_from(n).unwrap();
+                let is_taken = model.apply(step, now);
+                let committed = store.commit(change(step, now)).await;
+                assert_eq!(committed.is_ok(), is_taken, "{step:?}: {committed:?}");
+            }
+            model.compare(&store).await;
+            store.close().await;
+        });
+    }
+}

@@ -1,0 +1,87 @@
+//! Changes for tests.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{Change, Incoming, Next, RecipientState, RecipientUpdate, Record};
+use crate::message::{Address, Body, Envelope, Protocol, QueueId, Trace};
+
+/// Second `n` of the tests' time.
+pub fn at(n: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + n).unwrap()
+}
+
+/// The `n`-th id.
+pub fn id(n: u32) -> QueueId {
+    QueueId::new(at(0), n)
+}
+
+/// An address.
+pub fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// The account that the samples use.
+pub fn lms() -> Address {
+    address("lms@contoso.com")
+}
+
+/// A message to these.
+pub fn incoming(n: u32, recipients: &[&str]) -> Incoming {
+    let body = format!("Subject: {n}\r\n\r\nbody {n}\r\n").into_bytes();
+    Incoming {
+        id: id(n),
+        received_at: at(i64::from(n)),
+        app: "moodle".to_owned(),
+        account: lms(),
+        envelope: Envelope {
+            sender: Some(address("noreply@contoso.com")),
+            recipients: recipients.iter().map(|text| address(text)).collect(),
+            smtputf8: false,
+        },
+        trace: Trace {
+            peer: "127.0.0.1".parse().unwrap(),
+            helo: Some("moodle.local".to_owned()),
+            protocol: Protocol { extended: true, tls: false, authenticated: true },
+            user: Some("moodle".to_owned()),
+        },
+        subject: Some(n.to_string()),
+        size: body.len() as u64,
+        body: Body::Inline(Bytes::from(body)),
+    }
+}
+
+/// It is handed over.
+pub fn accept(n: u32, recipients: &[&str]) -> Change {
+    Change::Accept(Box::new(incoming(n, recipients)))
+}
+
+/// An attempt at it ended.
+pub fn record(n: u32, when: i64, recipients: &[(usize, RecipientState)], next: Next) -> Record {
+    Record {
+        id: id(n),
+        account: lms(),
+        at: at(when),
+        recipients: recipients
+            .iter()
+            .map(|&(index, state)| RecipientUpdate {
+                index,
+                state,
+                reply: format!("reply of {when}: {}", state.as_str()),
+            })
+            .collect(),
+        next,
+        sent: None,
+        journal: format!("attempt of {when}"),
+    }
+}
+
+/// The same as a change.
+pub fn recorded(n: u32, when: i64, recipients: &[(usize, RecipientState)], next: Next) -> Change {
+    Change::Record(Box::new(record(n, when, recipients, next)))
+}
+
+/// Wait until then, after one try.
+pub fn wait(due: i64) -> Next {
+    Next::Wait { due_at: at(due), tries: 1, tried_for: std::time::Duration::from_mins(1) }
+}

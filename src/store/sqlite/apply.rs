@@ -1,0 +1,53 @@
+//! Each change as SQL.
+
+use rusqlite::{Connection, params};
+
+use super::{account, forget, message, values};
+use crate::message::{Address, QueueId};
+use crate::store::engine::{Committed, Failure};
+use crate::store::{Change, JournalEntry};
+
+/// Writes one change into the open transaction.
+pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Result<(), Failure> {
+    match change {
+        Change::Accept(incoming) => message::accept(sql, incoming),
+        Change::Record(record) => message::record(sql, record, committed),
+        Change::Retry { ids, at } => ids.iter().try_for_each(|&id| message::retry(sql, id, *at)),
+        Change::Delete { ids, at } => ids.iter().try_for_each(|&id| message::delete(sql, id, *at, committed)),
+        Change::Move { ids, account, at } => ids.iter().try_for_each(|&id| message::transfer(sql, id, account, *at)),
+        Change::Hold(hold) => account::hold(sql, hold),
+        Change::Release { account, at, why } => account::release(sql, account, *at, why),
+        Change::SignIn(sign_in) => account::sign_in(sql, sign_in),
+        Change::Wake { account, at } => message::wake(sql, account, *at),
+        Change::Note(entry) => note(sql, entry),
+        Change::Forget { journal_before, dead_before, sent_before } => {
+            let before = forget::Before { journal: *journal_before, dead: *dead_before, sent: *sent_before };
+            forget::forget(sql, &before, committed)
+        }
+        Change::Running(running) => account::running(sql, *running),
+    }
+}
+
+/// One line for the journal.
+pub fn note(sql: &Connection, entry: &JournalEntry) -> Result<(), Failure> {
+    line(sql, entry.at, entry.message, entry.account.as_ref(), &entry.text)
+}
+
+/// The same, from its parts.
+pub fn line(
+    sql: &Connection,
+    at: jiff::Timestamp,
+    message: Option<QueueId>,
+    account: Option<&Address>,
+    text: &str,
+) -> Result<(), Failure> {
+    sql.prepare_cached("INSERT INTO journal (at, message, mailbox, account, text) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![
+            values::millis(at),
+            message.map(QueueId::number),
+            account.map(Address::as_str),
+            account.map(Address::key),
+            text
+        ])?;
+    Ok(())
+}
