@@ -4,6 +4,8 @@
 
 pub mod clock;
 pub mod config;
+pub mod journal;
 pub mod message;
+pub mod schedule;
 pub mod smtp;
 pub mod store;

@@ -1,0 +1,748 @@
+//! The pure core: events and the time go in, actions come out. No socket, no database, no clock of its own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::pace::{Limits, Pace, Turn};
+use super::retry;
+use super::window::{Load, Window};
+use crate::config::{Account, Config};
+use crate::message::{Address, QueueId};
+use crate::store::{Hold, HoldCause, Sent, Waiting};
+
+/// However long the configured waits are: an upstream that cannot be reached is tried this often, by one message.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// When the store could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+/// When a held login is tried again without a person; the last one repeats.
+const PROBES: [Duration; 4] =
+    [Duration::from_mins(5), Duration::from_mins(15), Duration::from_mins(30), Duration::from_hours(1)];
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A message of this account was accepted.
+    Accepted {
+        /// The mailbox whose queue it waits in.
+        account: Address,
+        /// The message.
+        waiting: Waiting,
+    },
+    /// Announcements of accepted messages were lost: the store knows better.
+    Overflowed,
+    /// The store's answer to [`Action::Load`].
+    Loaded {
+        /// The mailbox.
+        account: Address,
+        /// What was asked.
+        load: Load,
+        /// What is due first; `None` when the store could not be read.
+        messages: Option<Vec<Waiting>>,
+    },
+    /// An attempt ended.
+    Finished {
+        /// The mailbox.
+        account: Address,
+        /// Which message.
+        id: QueueId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The account stops.
+    Held(Hold),
+    /// The account goes on, whatever held it. Nothing happens if it was not held, save that a pause ends.
+    Released {
+        /// The mailbox.
+        account: Address,
+        /// What freed it, for the journal.
+        why: String,
+    },
+    /// The stored sign-in works again: frees what the sign-in had stopped, and nothing else.
+    SignInGood {
+        /// The mailbox.
+        account: Address,
+    },
+    /// A person has just signed the account in: frees everything but what a person holds.
+    SignedIn {
+        /// The mailbox.
+        account: Address,
+    },
+    /// The answer to [`Action::Probe`].
+    Probed {
+        /// The mailbox.
+        account: Address,
+        /// The reply or failure that keeps it held.
+        result: Result<(), String>,
+    },
+    /// The queue of the account was changed in the store.
+    Changed {
+        /// The mailbox.
+        account: Address,
+    },
+    /// Another configuration is in force.
+    Configured(Arc<Config>),
+    /// Time has passed.
+    Woken,
+}
+
+/// What came of an attempt, as far as it concerns the schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The far side answered about the message.
+    Answered {
+        /// When, and how many recipients the far side counts; `None` if it never saw the message's end.
+        sent: Option<(Timestamp, u32)>,
+        /// It waits again.
+        again: Option<Waiting>,
+    },
+    /// The far side could not be reached or was of no use before it came to the message: no fault of this message's.
+    Unreachable {
+        /// It waits again as before.
+        again: Waiting,
+        /// What failed, in words.
+        error: String,
+        /// Not before, if somebody said so.
+        retry_at: Option<Timestamp>,
+    },
+    /// The login was refused, or there is no sign-in to log in with.
+    Held {
+        /// It waits again as before.
+        again: Waiting,
+        /// What the account waits for.
+        hold: Hold,
+    },
+    /// There is nothing to do for it: deleted or settled meanwhile.
+    Gone,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the store what of this account is due first.
+    Load(Address, Load),
+    /// Make an attempt.
+    Attempt(Address, QueueId),
+    /// Write the hold.
+    Hold {
+        /// The hold as it is now.
+        hold: Hold,
+        /// It is a new one, to be told of; otherwise something about it has changed.
+        is_news: bool,
+    },
+    /// Erase the hold and tell of it.
+    Release {
+        /// The mailbox.
+        account: Address,
+        /// When.
+        at: Timestamp,
+        /// What freed it.
+        why: String,
+    },
+    /// Log in without sending, and say how it went.
+    Probe(Address),
+}
+
+/// Where an account stands, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The mailbox.
+    pub account: Address,
+    /// The hold, if there is one.
+    pub hold: Option<Hold>,
+    /// Why it pauses, and until when.
+    pub pause: Option<(Timestamp, String)>,
+    /// Attempts under way.
+    pub under_way: usize,
+    /// Messages of the last minute that count.
+    pub last_minute: usize,
+    /// Recipients of the last day that count.
+    pub last_day: u64,
+}
+
+/// Decides which message leaves when.
+#[derive(Debug, Default)]
+pub struct Scheduler {
+    queues: BTreeMap<Address, AccountQueue>,
+    /// By login: accounts that share one share its pace.
+    paces: HashMap<Address, Pace>,
+    retry: Vec<Duration>,
+    /// Which account is looked at first next time, so that accounts sharing a login take turns.
+    first: usize,
+}
+
+#[derive(Debug)]
+struct AccountQueue {
+    login: Address,
+    window: Window,
+    under_way: usize,
+    hold: Option<Hold>,
+    probing: bool,
+    pause: Option<Pause>,
+    read_again_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+struct Pause {
+    until: Timestamp,
+    failures: u32,
+    error: String,
+}
+
+impl Hold {
+    /// When the scheduler tries the login. What holds because of the sign-in is tried by whoever keeps the sign-in.
+    fn login_probe_at(&self) -> Option<Timestamp> {
+        self.probe_at.filter(|_| self.cause == HoldCause::Login)
+    }
+}
+
+impl AccountQueue {
+    fn new(account: &Account) -> Self {
+        Self {
+            login: account.login.clone(),
+            window: Window::default(),
+            under_way: 0,
+            hold: None,
+            probing: false,
+            pause: None,
+            read_again_at: None,
+        }
+    }
+
+    fn ended(&mut self, id: QueueId) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.window.ended(id);
+    }
+}
+
+impl Scheduler {
+    /// Begins with what an earlier run has left: the holds, and what was sent in the last day by login.
+    pub fn new(config: &Config, holds: Vec<Hold>, sent: &[Sent], crashed: bool, now: Timestamp) -> Self {
+        let mut scheduler = Self::default();
+        scheduler.configure(config);
+        for (login, pace) in &mut scheduler.paces {
+            let of_login: Vec<Sent> = sent.iter().filter(|sent| sent.login == *login).cloned().collect();
+            pace.restore(&of_login);
+            if crashed {
+                pace.assume_unrecorded(now);
+            }
+        }
+        for hold in holds {
+            if let Some(queue) = scheduler.queues.get_mut(&hold.account) {
+                queue.hold = Some(hold);
+            }
+        }
+        scheduler
+    }
+
+    /// Takes in what happened, and says what is to be done.
+    pub fn on(&mut self, event: Event, now: Timestamp) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Accepted { account, waiting } => self.with(&account, |queue| queue.window.insert(&waiting)),
+            Event::Overflowed => self.queues.values_mut().for_each(|queue| queue.window.expect_more()),
+            Event::Loaded { account, load, messages } => self.with(&account, |queue| {
+                if let Some(messages) = messages {
+                    queue.window.loaded(load, &messages);
+                } else {
+                    queue.window.load_failed(load);
+                    queue.read_again_at = Some(now + READ_AGAIN);
+                }
+            }),
+            Event::Finished { account, id, outcome } => self.finished(&account, id, outcome, now, &mut actions),
+            Event::Held(hold) => self.hold(hold, &mut actions),
+            Event::Released { account, why } => self.release(&account, why, now, &mut actions),
+            Event::SignInGood { account } => self.sign_in_good(&account, now, &mut actions),
+            Event::SignedIn { account } => self.signed_in(&account, now, &mut actions),
+            Event::Probed { account, result } => self.probed(&account, result, now, &mut actions),
+            Event::Changed { account } => self.with(&account, |queue| queue.window.forget()),
+            Event::Configured(config) => self.configure(&config),
+            Event::Woken => {}
+        }
+        self.dispatch(now, &mut actions);
+        actions
+    }
+
+    /// When something will be due that no event announces.
+    pub fn next_wake(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let mut earliest: Option<Timestamp> = None;
+        let mut consider = |when: Timestamp| earliest = Some(earliest.map_or(when, |e| e.min(when)));
+        for queue in self.queues.values() {
+            if let Some(when) = queue.read_again_at {
+                consider(when);
+            }
+            if let Some(hold) = &queue.hold {
+                if let (Some(when), false) = (hold.login_probe_at(), queue.probing) {
+                    consider(when);
+                }
+                continue;
+            }
+            let Some(first) = queue.window.first() else { continue };
+            let due = first.due_at.max(queue.pause.as_ref().map_or(Timestamp::MIN, |pause| pause.until));
+            if due > now {
+                consider(due);
+                continue;
+            }
+            let turn = self.paces.get_mut(&queue.login).map(|pace| pace.turn(now, first.recipients));
+            if let Some(Turn::At(when)) = turn {
+                consider(when);
+            }
+        }
+        earliest
+    }
+
+    /// Where every account stands.
+    pub fn standings(&mut self, now: Timestamp) -> Vec<Standing> {
+        let paces = &mut self.paces;
+        self.queues
+            .iter()
+            .map(|(account, queue)| {
+                let mut pace = paces.get_mut(&queue.login);
+                Standing {
+                    account: account.clone(),
+                    hold: queue.hold.clone(),
+                    pause: queue.pause.as_ref().map(|pause| (pause.until, pause.error.clone())),
+                    under_way: queue.under_way,
+                    last_minute: pace.as_mut().map_or(0, |pace| pace.last_minute(now)),
+                    last_day: pace.as_mut().map_or(0, |pace| pace.last_day(now)),
+                }
+            })
+            .collect()
+    }
+
+    /// Attempts under way, of all accounts.
+    pub fn under_way(&self) -> usize {
+        self.queues.values().map(|queue| queue.under_way).sum()
+    }
+
+    fn with(&mut self, account: &Address, change: impl FnOnce(&mut AccountQueue)) {
+        if let Some(queue) = self.queues.get_mut(account) {
+            change(queue);
+        }
+    }
+
+    /// Accounts that are gone take nothing with them: their mail waits in the store until they are back or it is moved.
+    fn configure(&mut self, config: &Config) {
+        self.retry.clone_from(&config.queue.retry);
+        self.queues.retain(|mailbox, _| config.account(mailbox).is_some());
+        let mut limits: HashMap<Address, Limits> = HashMap::new();
+        for account in &config.accounts {
+            let own = Limits::of(account);
+            limits.entry(account.login.clone()).and_modify(|limits| *limits = limits.and(own)).or_insert(own);
+            let queue = self.queues.entry(account.mailbox.clone()).or_insert_with(|| AccountQueue::new(account));
+            queue.login = account.login.clone();
+        }
+        // A pace outlives its account: what a login has sent today counts, should it come back.
+        for (login, limits) in limits {
+            self.paces.entry(login).or_insert_with(|| Pace::new(limits)).limit(limits);
+        }
+    }
+
+    fn finished(
+        &mut self,
+        account: &Address,
+        id: QueueId,
+        outcome: Outcome,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let sent = match &outcome {
+            Outcome::Answered { sent, .. } => *sent,
+            _ => None,
+        };
+        // The session may belong to a login that the account no longer has: whoever has it under way lets go of it.
+        self.paces.values_mut().for_each(|pace| pace.finish(id, sent));
+        let steps = self.retry.clone();
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        queue.ended(id);
+        match outcome {
+            Outcome::Answered { again, .. } => {
+                queue.pause = None;
+                if let Some(again) = again {
+                    queue.window.insert(&again);
+                }
+            }
+            Outcome::Gone => {}
+            Outcome::Unreachable { again, error, retry_at } => {
+                queue.window.insert(&again);
+                queue.pause = Some(longer_pause(queue.pause.take(), &steps, error, retry_at, now));
+            }
+            Outcome::Held { again, hold } => {
+                queue.window.insert(&again);
+                self.hold(hold, actions);
+            }
+        }
+    }
+
+    /// A new cause replaces an older one, save that a person's word counts most.
+    fn hold(&mut self, mut hold: Hold, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get_mut(&hold.account) else { return };
+        let current = queue.hold.as_ref();
+        let is_news = current.is_none_or(|current| current.cause != hold.cause);
+        match current {
+            Some(current) if is_news && (current.cause == HoldCause::Manual || queue.probing) => return,
+            // Attempts that were under way together are refused together, and a probe of the sign-in fails as it did before.
+            Some(current) if !is_news => {
+                hold.since = current.since;
+                hold.probe_at = hold.probe_at.or(current.probe_at);
+            }
+            _ if hold.cause == HoldCause::Login => hold.probe_at = Some(hold.since + PROBES[0]),
+            _ => {}
+        }
+        if queue.hold.as_ref() != Some(&hold) {
+            queue.hold = Some(hold.clone());
+            actions.push(Action::Hold { hold, is_news });
+        }
+    }
+
+    fn release(&mut self, account: &Address, why: String, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        queue.pause = None;
+        queue.probing = false;
+        if queue.hold.take().is_some() {
+            actions.push(Action::Release { account: account.clone(), at: now, why });
+        }
+    }
+
+    fn sign_in_good(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get(account) else { return };
+        let frees = |cause| !matches!(cause, HoldCause::Manual | HoldCause::Login);
+        match &queue.hold {
+            Some(hold) if frees(hold.cause) => self.release(account, "the sign-in works".to_owned(), now, actions),
+            // What failed for want of a token need not wait any longer.
+            None => self.with(account, |queue| queue.pause = None),
+            Some(_) => {}
+        }
+    }
+
+    fn signed_in(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get(account) else { return };
+        if queue.hold.as_ref().is_none_or(|hold| hold.cause != HoldCause::Manual) {
+            self.release(account, "somebody signed in".to_owned(), now, actions);
+        }
+    }
+
+    fn probed(&mut self, account: &Address, result: Result<(), String>, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        if !std::mem::take(&mut queue.probing) {
+            return;
+        }
+        match result {
+            Ok(()) => self.release(account, "the login was accepted again".to_owned(), now, actions),
+            Err(reply) => {
+                let Some(hold) = &mut queue.hold else { return };
+                hold.probes += 1;
+                let step = (hold.probes as usize).min(PROBES.len() - 1);
+                hold.probe_at = Some(now + PROBES[step]);
+                hold.reply = Some(reply);
+                actions.push(Action::Hold { hold: hold.clone(), is_news: false });
+            }
+        }
+    }
+
+    fn dispatch(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let accounts: Vec<Address> = self.queues.keys().cloned().collect();
+        self.first = self.first.wrapping_add(1);
+        for n in 0..accounts.len() {
+            let account = &accounts[(self.first + n) % accounts.len()];
+            self.refill(account, now, actions);
+            self.send(account, now, actions);
+        }
+    }
+
+    fn refill(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        if queue.read_again_at.is_some_and(|when| when > now) {
+            return;
+        }
+        queue.read_again_at = None;
+        if let Some(load) = queue.window.load() {
+            actions.push(Action::Load(account.clone(), load));
+        }
+    }
+
+    fn send(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        if let Some(hold) = &queue.hold {
+            if !queue.probing && hold.login_probe_at().is_some_and(|when| when <= now) {
+                queue.probing = true;
+                actions.push(Action::Probe(account.clone()));
+            }
+            return;
+        }
+        let Some(pace) = self.paces.get_mut(&queue.login) else { return };
+        while let Some(first) = queue.window.first() {
+            let is_paused = queue.pause.as_ref().is_some_and(|pause| pause.until > now || queue.under_way > 0);
+            if is_paused || first.due_at > now || pace.turn(now, first.recipients) != Turn::Now {
+                return;
+            }
+            queue.window.take_first();
+            queue.under_way += 1;
+            pace.start(now, first.id, first.recipients);
+            actions.push(Action::Attempt(account.clone(), first.id));
+        }
+    }
+}
+
+/// Each failure in a row makes the pause longer, by the configured steps; while it lasts nothing is tried, and then one message.
+fn longer_pause(
+    current: Option<Pause>,
+    steps: &[Duration],
+    error: String,
+    retry_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Pause {
+    match current {
+        // Attempts that were under way together fail together: that is one failure.
+        Some(pause) if pause.until > now => Pause { error, ..pause },
+        current => {
+            let failures = current.map_or(0, |pause| pause.failures) + 1;
+            let until = now + retry::delay(steps, failures, 0.0).min(LONGEST_PAUSE);
+            Pause { until: retry_at.filter(|&at| at > now).unwrap_or(until), failures, error }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Queue, testing};
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn lms() -> Address {
+        address("lms@contoso.com")
+    }
+
+    fn start() -> Timestamp {
+        Timestamp::from_second(1_795_000_000).unwrap()
+    }
+
+    /// Accounts by mailbox and login.
+    fn config(accounts: &[(&str, &str)]) -> Config {
+        let accounts = accounts.iter().map(|(mailbox, login)| testing::account(mailbox, login)).collect();
+        let config = testing::config(accounts);
+        let retry = [1, 5, 15].map(Duration::from_mins).to_vec();
+        Config { queue: Queue { retry, ..config.queue.clone() }, ..config }
+    }
+
+    fn waiting(n: i64) -> Waiting {
+        Waiting { id: QueueId::from_number(n), due_at: start(), recipients: 1 }
+    }
+
+    /// A scheduler of one account whose queue in the store is known to be empty.
+    fn one_account() -> Scheduler {
+        let mut scheduler =
+            Scheduler::new(&config(&[("lms@contoso.com", "lms@contoso.com")]), Vec::new(), &[], false, start());
+        answer_loads(&mut scheduler, &[]);
+        scheduler
+    }
+
+    fn answer_loads(scheduler: &mut Scheduler, messages: &[Waiting]) -> Vec<Action> {
+        let mut others = Vec::new();
+        for action in scheduler.on(Event::Woken, start()) {
+            if let Action::Load(account, load) = action {
+                let messages = Some(messages.to_vec());
+                others.extend(scheduler.on(Event::Loaded { account, load, messages }, start()));
+            }
+        }
+        others
+    }
+
+    fn accept(scheduler: &mut Scheduler, n: i64, now: Timestamp) -> Vec<Action> {
+        scheduler.on(Event::Accepted { account: lms(), waiting: waiting(n) }, now)
+    }
+
+    fn finish(scheduler: &mut Scheduler, n: i64, outcome: Outcome, now: Timestamp) -> Vec<Action> {
+        scheduler.on(Event::Finished { account: lms(), id: QueueId::from_number(n), outcome }, now)
+    }
+
+    fn unreachable(n: i64) -> Outcome {
+        Outcome::Unreachable { again: waiting(n), error: "connection refused".to_owned(), retry_at: None }
+    }
+
+    fn attempts(actions: &[Action]) -> Vec<i64> {
+        let ids = actions.iter().filter_map(|action| match action {
+            Action::Attempt(_, id) => Some(id.number()),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    fn login_refused(at: Timestamp) -> Hold {
+        Hold {
+            account: lms(),
+            cause: HoldCause::Login,
+            reply: Some("535 5.7.3 Authentication unsuccessful".to_owned()),
+            error: None,
+            codes: Vec::new(),
+            since: at,
+            probe_at: None,
+            probes: 0,
+        }
+    }
+
+    #[test]
+    fn a_message_leaves_as_soon_as_it_is_accepted() {
+        assert_eq!(attempts(&accept(&mut one_account(), 1, start())), [1]);
+    }
+
+    #[test]
+    fn no_more_than_three_are_under_way_and_an_end_makes_room() {
+        let mut scheduler = one_account();
+        for n in 1..=3 {
+            assert_eq!(attempts(&accept(&mut scheduler, n, start())), [n]);
+        }
+        let later = start() + Duration::from_secs(10);
+        assert!(attempts(&accept(&mut scheduler, 4, later)).is_empty());
+        let sent = Outcome::Answered { sent: Some((later, 1)), again: None };
+        assert_eq!(attempts(&finish(&mut scheduler, 2, sent, later)), [4]);
+    }
+
+    #[test]
+    fn an_upstream_that_is_away_is_tried_by_one_message_after_ever_longer_pauses() {
+        let mut scheduler = one_account();
+        for n in 1..=3 {
+            accept(&mut scheduler, n, start());
+        }
+        let mut now = start();
+        for n in 1..=3 {
+            assert!(attempts(&finish(&mut scheduler, n, unreachable(n), now)).is_empty());
+        }
+        for minutes in [1, 5, 5, 5] {
+            let wake = scheduler.next_wake(now).unwrap();
+            assert_eq!(wake, now + Duration::from_mins(minutes));
+            now = wake;
+            let tried = attempts(&scheduler.on(Event::Woken, now));
+            assert_eq!(tried, [1], "one message, never a burst");
+            finish(&mut scheduler, 1, unreachable(1), now);
+        }
+        now = scheduler.next_wake(now).unwrap();
+        assert_eq!(attempts(&scheduler.on(Event::Woken, now)), [1]);
+        let sent = Outcome::Answered { sent: Some((now, 1)), again: None };
+        assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2, 3]);
+    }
+
+    #[test]
+    fn a_refused_login_holds_the_account_until_a_probe_succeeds() {
+        let mut scheduler = one_account();
+        accept(&mut scheduler, 1, start());
+        let refused = Outcome::Held { again: waiting(1), hold: login_refused(start()) };
+        let actions = finish(&mut scheduler, 1, refused, start());
+        assert!(
+            matches!(&actions[..], [Action::Hold { hold, is_news: true }] if hold.probe_at.is_some()),
+            "{actions:?}"
+        );
+        assert!(attempts(&accept(&mut scheduler, 2, start())).is_empty());
+
+        let mut now = start();
+        for minutes in [5, 15, 30, 60, 60] {
+            let wake = scheduler.next_wake(now).unwrap();
+            assert_eq!(wake, now + Duration::from_mins(minutes));
+            now = wake;
+            assert_eq!(scheduler.on(Event::Woken, now), [Action::Probe(lms())]);
+            assert!(scheduler.on(Event::Woken, now).is_empty(), "one probe at a time");
+            let refused = Err("535 5.7.3 still not".to_owned());
+            scheduler.on(Event::Probed { account: lms(), result: refused }, now);
+        }
+        now = scheduler.next_wake(now).unwrap();
+        scheduler.on(Event::Woken, now);
+        let actions = scheduler.on(Event::Probed { account: lms(), result: Ok(()) }, now);
+        assert!(matches!(actions[0], Action::Release { .. }));
+        assert_eq!(attempts(&actions), [1, 2]);
+    }
+
+    #[test]
+    fn a_sign_in_that_works_again_frees_what_the_sign_in_stopped_but_not_what_a_person_did() {
+        for (cause, is_freed) in [
+            (HoldCause::SignIn, true),
+            (HoldCause::NotSignedIn, true),
+            (HoldCause::Registration, true),
+            (HoldCause::Login, false),
+            (HoldCause::Manual, false),
+        ] {
+            let mut scheduler = one_account();
+            scheduler.on(Event::Held(Hold { cause, ..login_refused(start()) }), start());
+            accept(&mut scheduler, 1, start());
+            let actions = scheduler.on(Event::SignInGood { account: lms() }, start());
+            assert_eq!(attempts(&actions) == [1], is_freed, "{cause}");
+            let is_freed = is_freed || cause == HoldCause::Login;
+            scheduler.on(Event::SignedIn { account: lms() }, start());
+            assert_eq!(scheduler.standings(start())[0].hold.is_none(), is_freed, "{cause}");
+            let released = Event::Released { account: lms(), why: "by hand".to_owned() };
+            scheduler.on(released, start());
+            assert!(scheduler.standings(start())[0].hold.is_none(), "{cause}");
+        }
+    }
+
+    #[test]
+    fn a_persons_hold_is_not_replaced_by_another_cause() {
+        let mut scheduler = one_account();
+        scheduler.on(Event::Held(Hold { cause: HoldCause::Manual, ..login_refused(start()) }), start());
+        assert!(scheduler.on(Event::Held(login_refused(start())), start()).is_empty());
+    }
+
+    #[test]
+    fn accounts_that_share_a_login_share_its_pace() {
+        let both = config(&[("one@contoso.com", "svc@contoso.com"), ("two@contoso.com", "svc@contoso.com")]);
+        let mut scheduler = Scheduler::new(&both, Vec::new(), &[], false, start());
+        answer_loads(&mut scheduler, &[]);
+        let mut under_way = 0;
+        for n in 0..10 {
+            for mailbox in ["one@contoso.com", "two@contoso.com"] {
+                let waiting = Waiting { id: QueueId::from_number(n * 2 + i64::from(mailbox < "p")), ..waiting(0) };
+                let actions = scheduler.on(Event::Accepted { account: address(mailbox), waiting }, start());
+                under_way += attempts(&actions).len();
+            }
+        }
+        assert_eq!(under_way, 3);
+    }
+
+    #[test]
+    fn holds_and_todays_sends_are_remembered_from_the_run_before() {
+        let config = config(&[("lms@contoso.com", "lms@contoso.com")]);
+        let sent: Vec<Sent> = (0..30).map(|_| Sent { login: lms(), at: start(), recipients: 1 }).collect();
+        let mut scheduler = Scheduler::new(&config, vec![login_refused(start())], &sent, false, start());
+        answer_loads(&mut scheduler, &[waiting(1)]);
+        let standing = &scheduler.standings(start())[0];
+        assert!(standing.hold.is_some());
+        assert_eq!((standing.last_minute, standing.last_day), (30, 30));
+        let released = Event::Released { account: lms(), why: "by hand".to_owned() };
+        assert!(attempts(&scheduler.on(released, start())).is_empty(), "the minute is used up");
+        assert_eq!(scheduler.next_wake(start()), Some(start() + Duration::from_millis(60_500)));
+    }
+
+    #[test]
+    fn a_queue_of_any_length_is_worked_off_from_a_small_window() {
+        let mut scheduler = one_account();
+        let mut todo = scheduler.on(Event::Changed { account: lms() }, start());
+        let mut store: BTreeMap<i64, Waiting> = (1..=2_000).map(|n| (n, waiting(n))).collect();
+        let mut now = start();
+        let mut left = Vec::new();
+        while !store.is_empty() {
+            let Some(action) = todo.pop() else {
+                now = scheduler.next_wake(now).expect("there is more to do");
+                todo = scheduler.on(Event::Woken, now);
+                continue;
+            };
+            todo.extend(match action {
+                Action::Load(account, load) => {
+                    let messages = Some(store.values().take(load.limit as usize).cloned().collect());
+                    scheduler.on(Event::Loaded { account, load, messages }, now)
+                }
+                Action::Attempt(_, id) => {
+                    store.remove(&id.number()).expect("each leaves once");
+                    left.push(id.number());
+                    finish(&mut scheduler, id.number(), Outcome::Answered { sent: Some((now, 1)), again: None }, now)
+                }
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(left.len(), 2_000);
+        assert!(left.is_sorted_by(|a, b| *a < *b + 3), "in order, but for those under way together");
+    }
+}
