@@ -7,5 +7,6 @@ pub mod config;
 pub mod journal;
 pub mod message;
 pub mod schedule;
+pub mod signin;
 pub mod smtp;
 pub mod store;

@@ -1,0 +1,490 @@
+//! What a sign-in needs, decided without doing it: events and the time go in, actions come out.
+//!
+//! Promises:
+//! - A rotated refresh token is committed before the access token that came with it is published. Its predecessor stays until the
+//!   new one has worked, and is tried when the new one is refused.
+//! - Only a definite answer of the token endpoint marks a sign-in dead. Even then nothing is deleted: it is probed on a schedule.
+//! - A published access token stays in use until it ends, whatever happens to the refreshes meanwhile.
+//! - Every request and every write has a number. An answer to anything but the latest one changes nothing.
+//! - The calendar may jump. Forward, the token counts as expired and is replaced; backward, every time that is kept moves along,
+//!   so that no wait becomes longer and no token lives longer than it would have.
+
+mod event;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+pub use event::{Action, Event, Failure, Loaded, Which};
+
+use super::answer::Tokens;
+use super::claims::Claims;
+use super::errors::{Advice, Meaning};
+use super::shelf::{ShelfError, StoredSignIn};
+use super::status::{AccessToken, HoldView, Problem, Published, SignInStatus, Why};
+use super::timing::{backoff, earlier, later, margin, probe, rest, write_backoff};
+use crate::message::Address;
+use crate::store::HoldCause;
+
+/// A 535 for a token that itself replaced a refused one this recently does not bring another: the token is not what is wrong.
+const REPLACED_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
+
+/// Keeps the sign-in of one account.
+pub struct Keeper {
+    mailbox: Address,
+    jitter: f64,
+    /// The latest time that was told.
+    seen: Option<Timestamp>,
+    /// What is on the shelf, as far as known.
+    stored: Option<StoredSignIn>,
+    access: Option<Access>,
+    work: Work,
+    /// The number of the last request or write.
+    number: u64,
+    /// The number of the last request whose outcome is known.
+    answered: u64,
+    /// The last rejected version that was heard of.
+    heard_rejection: u64,
+    /// Failures in a row.
+    failures: u32,
+    problem: Option<Problem>,
+    hold: Option<HoldView>,
+    /// When it acts next without being asked.
+    next_at: Option<Timestamp>,
+    /// Why the next success is worth telling.
+    announce: Option<Why>,
+    /// The configuration changed while a request was under way: what it brings is kept, but asked again.
+    ask_again: bool,
+    published: Option<Published>,
+}
+
+#[derive(Clone, Debug)]
+struct Access {
+    token: AccessToken,
+    received_at: Timestamp,
+    refresh_at: Timestamp,
+    /// It took the place of a token that Exchange had refused.
+    after_rejection: bool,
+}
+
+/// What is under way.
+#[derive(Debug)]
+enum Work {
+    Idle,
+    Loading,
+    Asking {
+        request: u64,
+        which: Which,
+        after_rejection: bool,
+    },
+    /// Rotated, and on its way to the shelf.
+    Writing(Pending),
+    /// Rotated, but the shelf did not take it; written again at `next_at`.
+    Unwritten(Pending),
+}
+
+/// What a refresh brought, until it may be relied upon.
+#[derive(Clone, Debug)]
+struct Pending {
+    number: u64,
+    stored: StoredSignIn,
+    access: Access,
+}
+
+impl Keeper {
+    /// A keeper that knows nothing yet; [`Event::Started`] sets it going. `jitter` is a number in `0.0..1.0`.
+    pub fn new(mailbox: Address, jitter: f64) -> Self {
+        Self {
+            mailbox,
+            jitter,
+            seen: None,
+            stored: None,
+            access: None,
+            work: Work::Idle,
+            number: 0,
+            answered: 0,
+            heard_rejection: 0,
+            failures: 0,
+            problem: None,
+            hold: None,
+            next_at: None,
+            announce: Some(Why::Started),
+            ask_again: false,
+            published: None,
+        }
+    }
+
+    /// What is to be done about this event, in this order.
+    pub fn on(&mut self, event: Event, now: Timestamp) -> Vec<Action> {
+        self.follow_clock(now);
+        let mut told = Vec::new();
+        let mut actions = self.decide(event, now, &mut told);
+        let published = self.view();
+        if self.published.as_ref() != Some(&published) {
+            actions.push(Action::Publish(Box::new(published.clone())));
+            self.published = Some(published);
+        }
+        // Told after it is published: whoever hears of it finds the token.
+        actions.append(&mut told);
+        actions.extend(self.wake_at().map(Action::WakeAt));
+        actions
+    }
+
+    /// The number of the request under way, for whoever wants to wait for its outcome.
+    pub fn asking(&self) -> Option<u64> {
+        match &self.work {
+            Work::Asking { request, .. } => Some(*request),
+            Work::Writing(pending) => Some(pending.number),
+            _ => None,
+        }
+    }
+
+    /// Whether something is under way that must not be cut off: a request that may rotate the token, or its write.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.work, Work::Loading | Work::Asking { .. } | Work::Writing(_))
+    }
+
+    fn decide(&mut self, event: Event, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
+        match event {
+            Event::Started => self.load(),
+            Event::Loaded(loaded) => self.loaded(loaded, now, told),
+            Event::Tick => self.tick(now),
+            Event::TokensReceived { request, tokens } => self.received(request, &tokens, now, told),
+            Event::RefreshFailed { request, failure } => self.failed(request, failure, now, told),
+            Event::Written { number } => self.written(number, told),
+            Event::WriteFailed { number, error } => self.write_failed(number, &error, now, told),
+            Event::Rejected { version } => self.rejected(version, now),
+            Event::SignedIn(stored) => self.signed_in(*stored, told),
+            Event::Asked => self.asked(),
+            Event::ConfigChanged => self.config_changed(),
+        }
+    }
+
+    fn load(&mut self) -> Vec<Action> {
+        self.work = Work::Loading;
+        vec![Action::Load]
+    }
+
+    fn loaded(&mut self, loaded: Loaded, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
+        if !matches!(self.work, Work::Loading) {
+            return Vec::new();
+        }
+        self.work = Work::Idle;
+        self.ask_again = false;
+        match loaded {
+            Ok(Some(stored)) => {
+                self.stored = Some(stored);
+                self.ask(Which::Current, false)
+            }
+            Ok(None) => {
+                let error = format!("{} is not signed in", self.mailbox);
+                let advice = Advice::not_signed_in(&self.mailbox);
+                self.hold(HoldCause::NotSignedIn, Failure { advice, ..Failure::passing(error) }, now, told);
+                // Only a person changes that, and `SignedIn` or `Asked` tells of it.
+                self.next_at = None;
+                Vec::new()
+            }
+            Err(ShelfError::WrongKey(error)) => {
+                let advice = Advice::wrong_key(&self.mailbox);
+                self.hold(HoldCause::Key, Failure { advice, ..Failure::passing(error) }, now, told);
+                Vec::new()
+            }
+            Err(ShelfError::Unavailable(error)) => {
+                let error = format!("cannot read the stored sign-in: {error}");
+                self.try_later(Failure::passing(error), now, told);
+                Vec::new()
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) -> Vec<Action> {
+        if self.next_at.is_some_and(|at| at <= now) { self.act() } else { Vec::new() }
+    }
+
+    /// The next step, whichever it is, unless one is under way.
+    fn act(&mut self) -> Vec<Action> {
+        match std::mem::replace(&mut self.work, Work::Idle) {
+            Work::Idle if self.stored.is_none() => self.load(),
+            Work::Idle => self.ask(Which::Current, false),
+            Work::Unwritten(pending) => self.write(pending),
+            busy => {
+                self.work = busy;
+                Vec::new()
+            }
+        }
+    }
+
+    fn ask(&mut self, which: Which, after_rejection: bool) -> Vec<Action> {
+        let Some(stored) = &self.stored else { return self.load() };
+        let refresh_token = match (which, &stored.previous) {
+            (Which::Previous, Some(previous)) => previous.clone(),
+            _ => stored.current.clone(),
+        };
+        self.number += 1;
+        self.next_at = None;
+        self.work = Work::Asking { request: self.number, which, after_rejection };
+        vec![Action::Refresh { request: self.number, which, refresh_token }]
+    }
+
+    fn received(&mut self, request: u64, tokens: &Tokens, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
+        let (which, after_rejection) = match self.work {
+            Work::Asking { request: asked, which, after_rejection } if asked == request => (which, after_rejection),
+            _ => return Vec::new(),
+        };
+        let Some(stored) = &self.stored else { return Vec::new() };
+        let (stored, rotated) = successor(stored, which, tokens, now);
+        let life = tokens.life();
+        let token = AccessToken {
+            secret: tokens.access.clone(),
+            version: request,
+            expires_at: earlier(later(now, life), margin(life)),
+        };
+        let refresh_at = later(now, rest(life, self.jitter));
+        let access = Access { token, received_at: now, refresh_at, after_rejection };
+        let pending = Pending { number: request, stored, access };
+        if rotated {
+            return self.write(pending);
+        }
+        // The token on the shelf is still the good one, so nothing depends on this write.
+        let write = Action::Write { number: request, stored: Box::new(pending.stored.clone()) };
+        let mut actions = vec![write];
+        actions.extend(self.rely_on(pending, told));
+        actions
+    }
+
+    fn write(&mut self, pending: Pending) -> Vec<Action> {
+        self.next_at = None;
+        let write = Action::Write { number: pending.number, stored: Box::new(pending.stored.clone()) };
+        self.work = Work::Writing(pending);
+        vec![write]
+    }
+
+    fn written(&mut self, number: u64, told: &mut Vec<Action>) -> Vec<Action> {
+        match std::mem::replace(&mut self.work, Work::Idle) {
+            Work::Writing(pending) if pending.number == number => self.rely_on(pending, told),
+            other => {
+                self.work = other;
+                Vec::new()
+            }
+        }
+    }
+
+    fn write_failed(&mut self, number: u64, error: &str, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
+        match std::mem::replace(&mut self.work, Work::Idle) {
+            Work::Writing(pending) if pending.number == number => {
+                self.answered = number;
+                self.failures = self.failures.saturating_add(1);
+                self.work = Work::Unwritten(pending);
+                let retry_at = later(now, write_backoff(self.failures));
+                self.trouble(format!("cannot write the renewed sign-in: {error}"), Vec::new(), retry_at, told);
+            }
+            other => self.work = other,
+        }
+        Vec::new()
+    }
+
+    /// The shelf has it: from here on it is what counts.
+    fn rely_on(&mut self, pending: Pending, told: &mut Vec<Action>) -> Vec<Action> {
+        self.work = Work::Idle;
+        self.answered = pending.number;
+        self.stored = Some(pending.stored);
+        self.next_at = Some(pending.access.refresh_at);
+        self.access = Some(pending.access);
+        self.failures = 0;
+        let recovered = (self.problem.take().is_some() | self.hold.take().is_some()).then_some(Why::Recovered);
+        if let Some(why) = self.announce.take().or(recovered) {
+            told.push(Action::Cleared(why));
+        }
+        if std::mem::take(&mut self.ask_again) { self.ask(Which::Current, false) } else { Vec::new() }
+    }
+
+    fn failed(&mut self, request: u64, failure: Failure, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
+        let which = match self.work {
+            Work::Asking { request: asked, which, .. } if asked == request => which,
+            _ => return Vec::new(),
+        };
+        self.work = Work::Idle;
+        self.answered = request;
+        if std::mem::take(&mut self.ask_again) {
+            return self.ask(Which::Current, false);
+        }
+        let has_previous = self.stored.as_ref().is_some_and(|stored| stored.previous.is_some());
+        match failure.meaning {
+            Meaning::TryAgain | Meaning::Wait(_) => self.try_later(failure, now, told),
+            Meaning::SignInAgain if which == Which::Current && has_previous => return self.ask(Which::Previous, false),
+            Meaning::SignInAgain => self.hold(HoldCause::SignIn, failure, now, told),
+            Meaning::FixConfiguration => self.hold(HoldCause::Registration, failure, now, told),
+        }
+        Vec::new()
+    }
+
+    /// A failure that passes: everything stays as it is, and later it is tried again.
+    fn try_later(&mut self, failure: Failure, now: Timestamp, told: &mut Vec<Action>) {
+        self.failures = self.failures.saturating_add(1);
+        let asked = if let Meaning::Wait(wait) = failure.meaning { Some(wait) } else { None };
+        let retry_at = later(now, backoff(self.failures, asked, self.jitter));
+        self.trouble(failure.error, failure.codes, retry_at, told);
+    }
+
+    fn trouble(&mut self, error: String, codes: Vec<u32>, retry_at: Timestamp, told: &mut Vec<Action>) {
+        self.next_at = Some(retry_at);
+        let problem = Problem { error, codes, retry_at };
+        self.problem = Some(problem.clone());
+        told.push(Action::Trouble(problem));
+    }
+
+    /// A definite no. The sign-in stays where it is and is tried again on a schedule.
+    fn hold(&mut self, cause: HoldCause, failure: Failure, now: Timestamp, told: &mut Vec<Action>) {
+        let (since, probes) = match &self.hold {
+            Some(hold) if hold.cause == cause => (hold.since, hold.probes.saturating_add(1)),
+            _ => (now, 0),
+        };
+        let probe_at = (cause != HoldCause::NotSignedIn).then(|| later(now, probe(probes)));
+        self.next_at = probe_at;
+        self.failures = 0;
+        self.problem = None;
+        let hold = HoldView {
+            cause,
+            error: failure.error,
+            codes: failure.codes,
+            advice: failure.advice,
+            since,
+            probe_at,
+            probes,
+        };
+        self.hold = Some(hold.clone());
+        told.push(Action::Hold(hold));
+    }
+
+    fn rejected(&mut self, version: u64, now: Timestamp) -> Vec<Action> {
+        self.heard_rejection = self.heard_rejection.max(version);
+        let Some(access) = self.access.as_ref().filter(|access| access.token.version == version) else {
+            return Vec::new();
+        };
+        if access.after_rejection && now < later(access.received_at, REPLACED_LATELY) {
+            return Vec::new();
+        }
+        self.access = None;
+        match &mut self.work {
+            // A dead sign-in brings no other token, and an endpoint in trouble asked for patience: `next_at` stands.
+            Work::Idle if self.hold.is_some() || self.failures > 0 => Vec::new(),
+            Work::Idle => self.ask(Which::Current, true),
+            Work::Asking { after_rejection, .. } => {
+                *after_rejection = true;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A person signed in anew, and it is on the shelf: whatever was under way belongs to the past.
+    fn signed_in(&mut self, stored: StoredSignIn, told: &mut Vec<Action>) -> Vec<Action> {
+        self.stored = Some(stored);
+        self.work = Work::Idle;
+        self.failures = 0;
+        self.problem = None;
+        self.hold = None;
+        self.ask_again = false;
+        self.announce = None;
+        told.push(Action::Cleared(Why::SignedIn));
+        self.ask(Which::Current, false)
+    }
+
+    /// A person or a probe wants to know now, whatever was thought of the sign-in so far.
+    fn asked(&mut self) -> Vec<Action> {
+        self.announce = Some(Why::Asked);
+        self.act()
+    }
+
+    fn config_changed(&mut self) -> Vec<Action> {
+        self.failures = 0;
+        self.ask_again = !matches!(self.work, Work::Idle);
+        self.act()
+    }
+
+    /// Moves every time that is kept along with a calendar that went back.
+    fn follow_clock(&mut self, now: Timestamp) {
+        let Some(seen) = self.seen.replace(now) else { return };
+        let Ok(back) = std::time::Duration::try_from(seen.duration_since(now)) else { return };
+        let shift = |at: &mut Timestamp| *at = earlier(*at, back);
+        self.next_at.as_mut().map(shift);
+        let mut accesses: Vec<&mut Access> = self.access.iter_mut().collect();
+        if let Work::Writing(pending) | Work::Unwritten(pending) = &mut self.work {
+            accesses.push(&mut pending.access);
+        }
+        for access in accesses {
+            shift(&mut access.token.expires_at);
+            shift(&mut access.received_at);
+            shift(&mut access.refresh_at);
+        }
+        if let Some(problem) = &mut self.problem {
+            shift(&mut problem.retry_at);
+        }
+        self.hold.as_mut().and_then(|hold| hold.probe_at.as_mut()).map(shift);
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        if self.is_busy() { None } else { self.next_at }
+    }
+
+    fn view(&self) -> Published {
+        let stored = self.stored.as_ref();
+        let access = self.access.as_ref();
+        Published {
+            access: access.map(|access| access.token.clone()),
+            busy: self.is_busy(),
+            answered: self.answered,
+            heard_rejection: self.heard_rejection,
+            status: SignInStatus {
+                mailbox: self.mailbox.clone(),
+                signed_in_as: stored.and_then(|stored| stored.signed_in_as.clone()),
+                since: stored.map(|stored| stored.since),
+                last_refresh: stored.map(|stored| stored.refreshed_at),
+                next_refresh: self.wake_at(),
+                access_token_until: access.map(|access| access.token.expires_at),
+                problem: self.problem.clone(),
+                hold: self.hold.clone(),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("mailbox", &self.mailbox).field("work", &self.work).finish_non_exhaustive()
+    }
+}
+
+/// The sign-in after this answer, and whether the token on the shelf is no longer the one to use.
+fn successor(stored: &StoredSignIn, which: Which, tokens: &Tokens, now: Timestamp) -> (StoredSignIn, bool) {
+    let used = match (which, &stored.previous) {
+        (Which::Previous, Some(previous)) => previous,
+        _ => &stored.current,
+    };
+    let current = tokens.refresh.as_ref().unwrap_or(used);
+    let rotated = *current != stored.current;
+    let previous = if current != used {
+        // The one just used works for certain until its successor has.
+        Some(used.clone())
+    } else if rotated {
+        // The predecessor stepped back in. Nothing is thrown away on a refusal, so the refused one is kept behind it.
+        Some(stored.current.clone())
+    } else {
+        None
+    };
+    let claims = Claims::decode(tokens.access.expose());
+    let person = claims.as_ref().and_then(Claims::person).map(str::to_owned);
+    let next = StoredSignIn {
+        account: stored.account.clone(),
+        current: current.clone(),
+        previous,
+        signed_in_as: person.or_else(|| stored.signed_in_as.clone()),
+        since: stored.since,
+        refreshed_at: now,
+    };
+    (next, rotated)
+}
