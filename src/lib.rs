@@ -8,5 +8,6 @@ pub mod journal;
 pub mod message;
 pub mod schedule;
 pub mod signin;
+pub mod simulator;
 pub mod smtp;
 pub mod store;
