@@ -4,8 +4,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod inbound;
 pub mod journal;
 pub mod message;
+pub mod registry;
 pub mod schedule;
 pub mod signin;
 pub mod simulator;

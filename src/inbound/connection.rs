@@ -1,0 +1,181 @@
+//! One connection from its greeting to its end: bytes to lines, lines to the session, its events to the wire and the queue.
+//!
+//! Lines are never logged: any of them can hold a password, and bodies are nobody's business.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio_util::sync::CancellationToken;
+
+use super::body::{self, Received};
+use super::intake::{AcceptError, Door, Intake};
+use super::replies;
+use super::session::{Event, Facts, Mail, Outcome, Session};
+use super::wire::{Ended, Stream, Wire};
+use crate::message::Body;
+use crate::registry;
+use crate::smtp::{LineDecoder, LineError};
+use crate::store::Incoming;
+
+/// What is asked of the socket at a time while commands are read.
+const COMMAND_READ: usize = 4096;
+
+/// Talks with one peer until either side ends it.
+pub(super) async fn converse<S: Stream, I: Intake>(
+    stream: S,
+    facts: Facts,
+    idle_timeout: Duration,
+    door: Arc<Door<I>>,
+    stop: CancellationToken,
+) {
+    let mut connection = Connection {
+        wire: Wire::new(stream, idle_timeout),
+        lines: LineDecoder::new(),
+        peer: facts.peer,
+        max_message_size: facts.max_message_size,
+        session: Session::new(facts),
+        door,
+        stop,
+    };
+    let ended = connection.run().await;
+    let (peer, user) = (connection.peer, connection.session.user().map(str::to_owned));
+    match connection.part(ended).await {
+        Ok(()) => tracing::debug!(%peer, user, "session ended"),
+        Err(ended) => tracing::debug!(%peer, user, %ended, "connection ended"),
+    }
+}
+
+struct Connection<S, I> {
+    wire: Wire<S>,
+    lines: LineDecoder,
+    session: Session,
+    peer: IpAddr,
+    max_message_size: u64,
+    door: Arc<Door<I>>,
+    stop: CancellationToken,
+}
+
+/// How a session wants its connection closed.
+enum Close {
+    /// The client asked for it and has said all it had to say.
+    Now,
+    /// The client may be in the middle of a word.
+    Gently,
+}
+
+impl<S: Stream, I: Intake> Connection<S, I> {
+    /// Answers until the session closes.
+    async fn run(&mut self) -> Result<Close, Ended> {
+        self.wire.answer(&self.session.greeting());
+        let mut outcome = None;
+        loop {
+            let event = match outcome.take() {
+                Some(outcome) => self.session.on_body(outcome),
+                None => self.next_event().await?,
+            };
+            match event {
+                Event::Reply(reply) => self.wire.answer(&reply),
+                Event::Body(go_ahead, mail) => {
+                    self.wire.answer(&go_ahead);
+                    outcome = Some(self.take(*mail).await?);
+                }
+                Event::Close(reply) => {
+                    self.wire.answer(&reply);
+                    return Ok(if reply.is_positive() { Close::Now } else { Close::Gently });
+                }
+            }
+            if self.wire.is_full() {
+                self.wire.flush().await?;
+            }
+        }
+    }
+
+    /// Says goodbye as far as there is somebody to say it to.
+    async fn part(mut self, ended: Result<Close, Ended>) -> Result<(), Ended> {
+        match ended {
+            Ok(Close::Now) => return self.wire.close().await,
+            Ok(Close::Gently) => return self.wire.close_gently().await,
+            Err(Ended::Idle) => self.wire.answer(&replies::idle()),
+            Err(Ended::Stopping) => self.wire.answer(&replies::restarting()),
+            Err(ended) => return Err(ended),
+        }
+        self.wire.close().await
+    }
+
+    /// Reads a line and asks the session about it.
+    async fn next_event(&mut self) -> Result<Event, Ended> {
+        let line = self.line().await?;
+        if matches!(line, Err(LineError::Tls)) {
+            let peer = self.peer;
+            tracing::info!(%peer, "a program began TLS on a listener without it: set its encryption to none");
+        }
+        let line = line.as_ref().map(|line| &line[..]).map_err(|error| *error);
+        Ok(self.session.on(line, self.door.intake.room()))
+    }
+
+    /// The next line. It has to be complete within the idle timeout, however many of its bytes come meanwhile.
+    async fn line(&mut self) -> Result<Result<BytesMut, LineError>, Ended> {
+        let deadline = self.wire.deadline();
+        loop {
+            if let Some(line) = self.lines.next(&mut self.wire.input, self.session.expects()) {
+                return Ok(line);
+            }
+            // Apart from the wait below, which may be given up: half an answer cannot be said again.
+            self.wire.flush().await?;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(Ended::Stopping),
+                read = self.wire.more(COMMAND_READ, deadline) => read?,
+            }
+        }
+    }
+
+    /// Reads the body and hands the message over. Whoever stops the relay has to wait for this.
+    async fn take(&mut self, mail: Mail) -> Result<Outcome, Ended> {
+        let (intake, clock) = (&*self.door.intake, &self.door.clock);
+        let received = body::receive(&mut self.wire, self.max_message_size, intake, clock).await?;
+        let outcome = match received {
+            Ok(received) => self.hand_over(mail, received).await,
+            Err(outcome) => outcome,
+        };
+        if !matches!(outcome, Outcome::Queued(_)) {
+            let peer = self.peer;
+            tracing::warn!(%peer, ?outcome, "message not taken");
+        }
+        Ok(outcome)
+    }
+
+    async fn hand_over(&self, mail: Mail, received: Received) -> Outcome {
+        let config = self.door.config();
+        let Received { id, head, size, body } = received;
+        let user = mail.trace.user.as_deref();
+        let sender = mail.envelope.sender.as_ref();
+        let Some(account) = registry::account_for(&config, user, sender, head.from.as_ref()) else {
+            return Outcome::NoAccount;
+        };
+        let incoming = Incoming {
+            id,
+            received_at: self.door.clock.now(),
+            app: registry::app_for(&config, mail.trace.peer, user).to_owned(),
+            account: account.mailbox.clone(),
+            subject: head.subject.filter(|_| config.queue.record_subjects),
+            envelope: mail.envelope,
+            trace: mail.trace,
+            size,
+            body,
+        };
+        let recipients = incoming.envelope.recipients.len();
+        let in_file = matches!(incoming.body, Body::File(_));
+        match self.door.intake.accept(incoming).await {
+            Ok(()) => {
+                let (peer, account) = (self.peer, &account.mailbox);
+                tracing::info!(%id, %peer, %account, recipients, size, in_file, "message accepted");
+                Outcome::Queued(id)
+            }
+            Err(AcceptError::Full) => Outcome::Full,
+            Err(AcceptError::Unavailable) => Outcome::Unavailable,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Every text the door can answer with. An administrator reads them in a program's log: they name the thing and the remedy.
+
+use std::net::IpAddr;
+
+use super::session::Facts;
+use crate::message::QueueId;
+use crate::smtp::{CommandError, LineError, PathError, Reply};
+
+/// So that a reply stays within RFC 5321's 512 octets a line whatever it quotes.
+const MAX_QUOTED: usize = 400;
+
+/// `text` without control characters, cut to at most `max` bytes.
+pub(super) fn printable(text: &str, max: usize) -> String {
+    let mut out: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    out.truncate(out.floor_char_boundary(max));
+    out
+}
+
+/// `text` as it may stand in a reply or a header: ASCII without control characters, cut to a reasonable length.
+pub(super) fn ascii(text: &str) -> String {
+    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(MAX_QUOTED).collect()
+}
+
+/// Octets for people.
+pub(super) fn size(octets: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| octets >= *unit) {
+        None => format!("{octets} octets"),
+        Some((unit, name)) if octets.is_multiple_of(*unit) => format!("{} {name}", octets / unit),
+        Some((unit, name)) => format!("{}.{} {name}", octets / unit, octets % unit * 10 / unit),
+    }
+}
+
+pub(super) fn greeting(facts: &Facts) -> Reply {
+    Reply::new(220, format!("{} ESMTP xoauth2-relay", facts.hostname))
+}
+
+pub(super) fn ehlo(facts: &Facts) -> Reply {
+    let lines = [
+        facts.hostname.as_str(),
+        "PIPELINING",
+        &format!("SIZE {}", facts.max_message_size),
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "AUTH PLAIN LOGIN",
+    ];
+    Reply::with_lines(250, lines.map(String::from).to_vec())
+}
+
+pub(super) fn helo(facts: &Facts) -> Reply {
+    Reply::new(250, facts.hostname.clone())
+}
+
+pub(super) fn ok() -> Reply {
+    Reply::new(250, "2.0.0 OK")
+}
+
+pub(super) fn sender_ok() -> Reply {
+    Reply::new(250, "2.1.0 sender OK")
+}
+
+pub(super) fn recipient_ok() -> Reply {
+    Reply::new(250, "2.1.5 recipient OK")
+}
+
+pub(super) fn go_ahead() -> Reply {
+    Reply::new(354, "end the message with <CRLF>.<CRLF>")
+}
+
+pub(super) fn queued(id: QueueId) -> Reply {
+    Reply::new(250, format!("2.0.0 OK queued as {id}"))
+}
+
+pub(super) fn bye() -> Reply {
+    Reply::new(221, "2.0.0 bye")
+}
+
+pub(super) fn help() -> Reply {
+    Reply::new(214, "2.0.0 this is xoauth2-relay: EHLO, AUTH, MAIL, RCPT, DATA, RSET, NOOP and QUIT are what it knows")
+}
+
+pub(super) fn vrfy() -> Reply {
+    Reply::new(252, "2.0.0 addresses are not looked up here, but mail for them is taken")
+}
+
+pub(super) fn not_offered() -> Reply {
+    Reply::new(502, "5.5.1 this command is not offered")
+}
+
+pub(super) fn no_tls() -> Reply {
+    Reply::new(502, "5.5.1 this listener has no TLS: set the encryption of outgoing mail to \"none\" in the program")
+}
+
+pub(super) fn no_chunks() -> Reply {
+    Reply::new(502, "5.5.1 CHUNKING was not offered; closing, because the chunk would be taken for commands")
+}
+
+pub(super) fn http() -> Reply {
+    Reply::new(421, "4.7.0 this is a mail server, not a web server")
+}
+
+pub(super) fn too_many_errors() -> Reply {
+    Reply::new(421, "4.7.0 too many wrong commands, closing")
+}
+
+pub(super) fn bad_line(error: LineError) -> Reply {
+    match error {
+        LineError::TooLong => Reply::new(500, "5.5.2 line too long"),
+        LineError::BareLf => Reply::new(
+            500,
+            "5.5.2 a line must end with CRLF, and this one has a line feed alone (with nc, use its option -C)",
+        ),
+        LineError::BareCr => Reply::new(500, "5.5.2 a carriage return without a line feed cannot be part of a command"),
+        LineError::Control(0) => Reply::new(500, "5.5.2 a NUL cannot be part of a command"),
+        LineError::Control(_) => Reply::new(500, "5.5.2 a control character cannot be part of a command"),
+        LineError::NotLines => Reply::new(421, "4.7.0 lines must end with CRLF, closing"),
+        LineError::Endless => Reply::new(421, "4.7.0 a line without an end, closing"),
+        LineError::Tls => Reply::new(
+            421,
+            "4.7.0 this listener has no TLS: set the encryption of outgoing mail to \"none\" in the program",
+        ),
+    }
+}
+
+pub(super) fn bad_command(error: &CommandError) -> Reply {
+    let text = ascii(&error.to_string());
+    match error {
+        CommandError::Unknown => Reply::new(500, "5.5.1 unknown command"),
+        CommandError::Syntax(_) | CommandError::Value(_) => Reply::new(501, format!("5.5.4 {text}")),
+        CommandError::Parameter(_) => Reply::new(555, format!("5.5.4 {text}")),
+        CommandError::Sender(_) => Reply::new(501, format!("5.1.7 {text}")),
+        CommandError::Recipient(PathError::NoDomain(_)) => Reply::new(550, format!("5.1.3 {text}")),
+        CommandError::Recipient(_) => Reply::new(501, format!("5.1.3 {text}")),
+    }
+}
+
+pub(super) fn no_binary() -> Reply {
+    Reply::new(555, "5.5.4 BINARYMIME is not offered")
+}
+
+pub(super) fn needs_smtputf8(address: &str) -> Reply {
+    let address = ascii(address);
+    Reply::new(
+        553,
+        format!("5.6.7 {address} is not ASCII: the program has to say SMTPUTF8 in MAIL, or use another address"),
+    )
+}
+
+pub(super) fn stranger(peer: IpAddr, facts: &Facts, code: u16) -> Reply {
+    let text = format!(
+        "{}.7.1 {peer} may not send through this relay: add its network to \"allow\" of the listener {}",
+        code / 100,
+        facts.listener
+    );
+    Reply::new(code, text)
+}
+
+pub(super) fn no_room() -> Reply {
+    Reply::new(
+        452,
+        "4.3.1 the relay's disk is too full to take mail: make room in its data folder (queue.min_free_disk); try again later",
+    )
+}
+
+pub(super) fn too_large(facts: &Facts) -> Reply {
+    let limit = size(facts.max_message_size);
+    Reply::new(
+        552,
+        format!("5.3.4 the message is larger than the {limit} that this relay takes (listener.max_message_size)"),
+    )
+}
+
+pub(super) fn announced_too_large(announced: u64, facts: &Facts) -> Reply {
+    let (announced, limit) = (size(announced), size(facts.max_message_size));
+    let text = format!("5.3.4 {announced} are more than the {limit} that this relay takes (listener.max_message_size)");
+    Reply::new(552, text)
+}
+
+pub(super) fn too_many_recipients(facts: &Facts) -> Reply {
+    let limit = facts.max_recipients;
+    Reply::new(
+        452,
+        format!("4.5.3 no more than {limit} recipients a message (listener.max_recipients): send the rest in another"),
+    )
+}
+
+pub(super) fn already_begun() -> Reply {
+    Reply::new(503, "5.5.1 a message has already begun: RSET ends it")
+}
+
+pub(super) fn mail_first() -> Reply {
+    Reply::new(503, "5.5.1 MAIL comes first")
+}
+
+pub(super) fn no_recipients() -> Reply {
+    Reply::new(554, "5.5.1 no recipient was accepted")
+}
+
+pub(super) fn unavailable() -> Reply {
+    Reply::new(451, "4.3.0 the relay could not store the message, see its log; try again later")
+}
+
+pub(super) fn no_account() -> Reply {
+    Reply::new(451, "4.3.5 the relay has no account to send through: add an [[account]] to its configuration")
+}
+
+pub(super) fn authenticated() -> Reply {
+    Reply::new(235, "2.7.0 welcome")
+}
+
+pub(super) fn challenge(text: &str) -> Reply {
+    Reply::new(334, text)
+}
+
+pub(super) fn auth_again() -> Reply {
+    Reply::new(503, "5.5.1 AUTH was already done")
+}
+
+pub(super) fn auth_within_mail() -> Reply {
+    Reply::new(503, "5.5.1 AUTH cannot stand between MAIL and the end of the message")
+}
+
+pub(super) fn auth_malformed() -> Reply {
+    Reply::new(501, "5.5.2 the response to AUTH is not what it should be, base64 of a user name and a password")
+}
+
+pub(super) fn auth_cancelled() -> Reply {
+    Reply::new(501, "5.7.0 AUTH cancelled")
+}
+
+pub(super) fn other_mechanism() -> Reply {
+    Reply::new(504, "5.5.4 only AUTH PLAIN and LOGIN are offered, with any user name and password")
+}
+
+pub(super) fn idle() -> Reply {
+    Reply::new(421, "4.4.2 nothing was heard for too long, closing (listener.idle_timeout)")
+}
+
+pub(super) fn restarting() -> Reply {
+    Reply::new(421, "4.3.2 the service is restarting")
+}
+
+pub(super) fn busy(limit: usize) -> Reply {
+    Reply::new(421, format!("4.3.2 all {limit} connections of this listener are in use (listener.max_connections)"))
+}
+
+pub(super) fn busy_for(peer: IpAddr, limit: usize) -> Reply {
+    let key = "listener.max_connections_per_address";
+    Reply::new(421, format!("4.7.0 {peer} already has {limit} connections, as many as one address may have ({key})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_said_for_people() {
+        for (octets, text) in
+            [(0, "0 octets"), (36_700_160, "35 MiB"), (1536, "1.5 KiB"), (u64::MAX, "17179869183.9 GiB")]
+        {
+            assert_eq!(size(octets), text);
+        }
+    }
+
+    #[test]
+    fn nothing_a_client_says_can_break_out_of_a_reply() {
+        let error = CommandError::Recipient(PathError::NoDomain("a\r\n250 ok\u{85}é".into()));
+        let wire = bad_command(&error).wire();
+        assert_eq!(wire.matches("\r\n").count(), 1);
+        assert!(wire.is_ascii());
+        assert!(bad_command(&CommandError::Parameter("X".repeat(2000))).wire().len() <= 512);
+    }
+}

@@ -1,0 +1,446 @@
+//! The dialogue of one connection (RFC 5321 section 4.1.4), as a pure state machine: lines go in, events come out.
+//!
+//! It is patient with old programs: no HELO at all, AUTH after HELO, any user name and password. It refuses late: a peer from a
+//! network that is not allowed is greeted like any other and told why at MAIL, because that is where programs keep the text.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::auth::{self, Exchange, Step};
+use super::{Room, replies};
+use crate::message::{Address, Envelope, Protocol, QueueId, Trace};
+use crate::smtp::{Command, CommandError, Expect, LineError, MailFrom, Mechanism, Reply};
+
+/// Wrong commands in a row, successful messages aside, before the session ends.
+const MAX_ERRORS: u32 = 20;
+/// How often a peer that is not allowed is told so before its session ends.
+const MAX_REFUSALS: u32 = 3;
+
+/// What does not change during a session.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The relay's name.
+    pub hostname: String,
+    /// The listener, to be named in replies.
+    pub listener: SocketAddr,
+    /// The largest message in octets.
+    pub max_message_size: u64,
+    /// The most recipients of one message.
+    pub max_recipients: usize,
+    /// Where the connection comes from.
+    pub peer: IpAddr,
+    /// Whether it may send.
+    pub welcome: Welcome,
+}
+
+/// Whether a peer may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Welcome {
+    /// Its network is among those allowed.
+    Allowed,
+    /// It is not.
+    Stranger,
+}
+
+/// What the connection does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Answer, and go on with the next line.
+    Reply(Reply),
+    /// Answer, and read the body of this message; its outcome goes to [`Session::on_body`].
+    Body(Reply, Box<Mail>),
+    /// Answer, and close.
+    Close(Reply),
+}
+
+/// A message as far as it is known before its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// From whom to whom.
+    pub envelope: Envelope,
+    /// Over which hop.
+    pub trace: Trace,
+}
+
+/// What became of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the queue, on disk.
+    Queued(QueueId),
+    /// It is larger than the limit.
+    TooLarge,
+    /// It is so much larger that its end was not waited for.
+    Flood,
+    /// There is no room for it.
+    Full,
+    /// It could not be stored.
+    Unavailable,
+    /// There is no account to send it through.
+    NoAccount,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    facts: Facts,
+    helo: Option<String>,
+    extended: bool,
+    user: Option<String>,
+    exchange: Option<Exchange>,
+    mail: Option<Envelope>,
+    errors: u32,
+    refusals: u32,
+}
+
+impl Session {
+    /// A session that nobody has said anything in.
+    pub fn new(facts: Facts) -> Self {
+        Self { facts, helo: None, extended: false, user: None, exchange: None, mail: None, errors: 0, refusals: 0 }
+    }
+
+    /// What the server says first.
+    pub fn greeting(&self) -> Reply {
+        replies::greeting(&self.facts)
+    }
+
+    /// What the next line is.
+    pub fn expects(&self) -> Expect {
+        if self.exchange.is_some() { Expect::AuthResponse } else { Expect::Command }
+    }
+
+    /// The user name of AUTH, once it is done.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The next line, without its CRLF, or what was wrong with it.
+    pub fn on(&mut self, line: Result<&[u8], LineError>, room: Room) -> Event {
+        let exchange = self.exchange.take();
+        match (line, exchange) {
+            (Err(error @ (LineError::NotLines | LineError::Endless | LineError::Tls)), _) => {
+                Event::Close(replies::bad_line(error))
+            }
+            (Err(error), _) => self.wrong(replies::bad_line(error)),
+            (Ok(response), Some(exchange)) => self.on_auth(exchange.on(response)),
+            (Ok(line), None) => match Command::parse(line) {
+                Ok(command) => self.on_command(command, room),
+                Err(error) => self.on_bad_command(&error),
+            },
+        }
+    }
+
+    /// What became of the body that [`Event::Body`] asked for.
+    pub fn on_body(&mut self, outcome: Outcome) -> Event {
+        Event::Reply(match outcome {
+            Outcome::Queued(id) => {
+                self.errors = 0;
+                replies::queued(id)
+            }
+            Outcome::TooLarge => replies::too_large(&self.facts),
+            Outcome::Flood => return Event::Close(replies::too_large(&self.facts)),
+            Outcome::Full => replies::no_room(),
+            Outcome::Unavailable => replies::unavailable(),
+            Outcome::NoAccount => replies::no_account(),
+        })
+    }
+
+    fn on_command(&mut self, command: Command, room: Room) -> Event {
+        let reply = match command {
+            Command::Ehlo(name) => self.hello(&name, true),
+            Command::Helo(name) => self.hello(&name, false),
+            Command::Auth { mechanism, initial } => return self.auth(mechanism, initial.as_deref()),
+            Command::Mail(mail) => return self.mail(mail, room),
+            Command::Rcpt(recipient) => self.recipient(recipient),
+            Command::Data => return self.data(),
+            Command::Rset => {
+                self.mail = None;
+                replies::ok()
+            }
+            Command::Noop => replies::ok(),
+            Command::Vrfy => replies::vrfy(),
+            Command::Help => replies::help(),
+            Command::Quit => return Event::Close(replies::bye()),
+            Command::StartTls => replies::no_tls(),
+            Command::NotOffered => return self.wrong(replies::not_offered()),
+            Command::Bdat => return Event::Close(replies::no_chunks()),
+            Command::Http => return Event::Close(replies::http()),
+        };
+        Event::Reply(reply)
+    }
+
+    fn on_bad_command(&mut self, error: &CommandError) -> Event {
+        let reply = replies::bad_command(error);
+        match error {
+            // A mailing with many bad addresses is no attack, and must not cost it the good ones.
+            CommandError::Recipient(_) | CommandError::Sender(_) => Event::Reply(reply),
+            _ => self.wrong(reply),
+        }
+    }
+
+    fn hello(&mut self, name: &str, extended: bool) -> Reply {
+        self.helo = Some(replies::ascii(name));
+        self.extended = extended;
+        self.mail = None;
+        if extended { replies::ehlo(&self.facts) } else { replies::helo(&self.facts) }
+    }
+
+    fn auth(&mut self, mechanism: Mechanism, initial: Option<&str>) -> Event {
+        if self.user.is_some() {
+            return self.wrong(replies::auth_again());
+        }
+        if self.mail.is_some() {
+            return self.wrong(replies::auth_within_mail());
+        }
+        match auth::begin(mechanism, initial) {
+            Some(step) => self.on_auth(step),
+            None => self.wrong(replies::other_mechanism()),
+        }
+    }
+
+    fn on_auth(&mut self, step: Step) -> Event {
+        match step {
+            Step::Challenge(text, exchange) => {
+                self.exchange = Some(exchange);
+                Event::Reply(replies::challenge(text))
+            }
+            Step::Done(user) => {
+                self.user = Some(user);
+                Event::Reply(replies::authenticated())
+            }
+            Step::Malformed => self.wrong(replies::auth_malformed()),
+            Step::Cancelled => self.wrong(replies::auth_cancelled()),
+        }
+    }
+
+    fn mail(&mut self, mail: MailFrom, room: Room) -> Event {
+        if self.mail.is_some() {
+            return self.wrong(replies::already_begun());
+        }
+        if self.facts.welcome == Welcome::Stranger {
+            return self.refuse_stranger();
+        }
+        if mail.binary {
+            return Event::Reply(replies::no_binary());
+        }
+        if mail.size > self.facts.max_message_size {
+            return Event::Reply(replies::announced_too_large(mail.size, &self.facts));
+        }
+        if let Some(sender) = mail.sender.as_ref().filter(|sender| !sender.is_ascii() && !mail.smtputf8) {
+            return Event::Reply(replies::needs_smtputf8(sender.as_str()));
+        }
+        if room == Room::None {
+            return Event::Reply(replies::no_room());
+        }
+        self.mail = Some(Envelope { sender: mail.sender, recipients: Vec::new(), smtputf8: mail.smtputf8 });
+        Event::Reply(replies::sender_ok())
+    }
+
+    fn refuse_stranger(&mut self) -> Event {
+        self.refusals += 1;
+        if self.refusals >= MAX_REFUSALS {
+            return Event::Close(replies::stranger(self.facts.peer, &self.facts, 421));
+        }
+        Event::Reply(replies::stranger(self.facts.peer, &self.facts, 550))
+    }
+
+    fn recipient(&mut self, recipient: Address) -> Reply {
+        let Some(mail) = &mut self.mail else { return replies::mail_first() };
+        if !recipient.is_ascii() && !mail.smtputf8 {
+            return replies::needs_smtputf8(recipient.as_str());
+        }
+        if mail.recipients.len() >= self.facts.max_recipients {
+            return replies::too_many_recipients(&self.facts);
+        }
+        mail.recipients.push(recipient);
+        replies::recipient_ok()
+    }
+
+    fn data(&mut self) -> Event {
+        match self.mail.take() {
+            None => Event::Reply(replies::mail_first()),
+            Some(mail) if mail.recipients.is_empty() => {
+                self.mail = Some(mail);
+                Event::Reply(replies::no_recipients())
+            }
+            Some(envelope) => Event::Body(replies::go_ahead(), Box::new(Mail { envelope, trace: self.trace() })),
+        }
+    }
+
+    fn trace(&self) -> Trace {
+        Trace {
+            peer: self.facts.peer,
+            helo: self.helo.clone(),
+            protocol: Protocol { extended: self.extended, tls: false, authenticated: self.user.is_some() },
+            user: self.user.clone(),
+        }
+    }
+
+    /// The answer to something wrong, or the end if there was too much of it.
+    fn wrong(&mut self, reply: Reply) -> Event {
+        self.errors += 1;
+        if self.errors >= MAX_ERRORS { Event::Close(replies::too_many_errors()) } else { Event::Reply(reply) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            hostname: "relay.test".into(),
+            listener: "127.0.0.1:2525".parse().unwrap(),
+            max_message_size: 35 << 20,
+            max_recipients: 2,
+            peer: "10.2.3.4".parse().unwrap(),
+            welcome: Welcome::Allowed,
+        }
+    }
+
+    fn session() -> Session {
+        Session::new(facts())
+    }
+
+    /// Says the lines and gives the code (and enhanced code) of each answer; a body is read at once and queued.
+    fn say(session: &mut Session, lines: &[&str]) -> Vec<String> {
+        lines.iter().flat_map(|line| answers(session, line)).collect()
+    }
+
+    fn answers(session: &mut Session, line: &str) -> Vec<String> {
+        let code = |reply: &Reply| format!("{} {}", reply.code(), reply.enhanced().unwrap_or("-"));
+        match session.on(Ok(line.as_bytes()), Room::Enough) {
+            Event::Reply(reply) => vec![code(&reply)],
+            Event::Close(reply) => vec![code(&reply), "closed".into()],
+            Event::Body(reply, mail) => {
+                assert!(!mail.envelope.recipients.is_empty());
+                let Event::Reply(end) = session.on_body(Outcome::Queued(QueueId::from_number(1))) else {
+                    panic!("a queued message closes nothing")
+                };
+                vec![code(&reply), code(&end)]
+            }
+        }
+    }
+
+    #[test]
+    fn dialogues_are_answered_as_the_table_says() {
+        const MAIL: &str = "MAIL FROM:<a@b.example>";
+        const RCPT: &str = "RCPT TO:<c@d.example>";
+        for (lines, expected) in [
+            (
+                &["EHLO x", MAIL, RCPT, "DATA", "QUIT"][..],
+                &["250 -", "250 2.1.0", "250 2.1.5", "354 -", "250 2.0.0", "221 2.0.0", "closed"][..],
+            ),
+            (&["HELO x", "AUTH LOGIN", "YQ==", "YQ=="], &["250 -", "334 -", "334 -", "235 2.7.0"]),
+            (&[MAIL, RCPT, "DATA"], &["250 2.1.0", "250 2.1.5", "354 -", "250 2.0.0"]),
+            (&[MAIL, RCPT, RCPT, RCPT], &["250 2.1.0", "250 2.1.5", "250 2.1.5", "452 4.5.3"]),
+            (&[RCPT, "DATA", MAIL, "DATA", MAIL], &["503 5.5.1", "503 5.5.1", "250 2.1.0", "554 5.5.1", "503 5.5.1"]),
+            (&[MAIL, RCPT, "RSET", "DATA", MAIL], &["250 2.1.0", "250 2.1.5", "250 2.0.0", "503 5.5.1", "250 2.1.0"]),
+            (&[MAIL, "EHLO again", RCPT], &["250 2.1.0", "250 -", "503 5.5.1"]),
+            (&["MAIL FROM:<>", "RCPT TO:<root>", "RCPT TO:<a@b..c>"], &["250 2.1.0", "550 5.1.3", "501 5.1.3"]),
+            (
+                &["MAIL FROM:<root>", "MAIL FROM:<a@b> SIZE=99999999", "MAIL FROM:<a@b> RET=FULL"],
+                &["501 5.1.7", "552 5.3.4", "555 5.5.4"],
+            ),
+            (
+                &["MAIL FROM:<a@b> BODY=BINARYMIME", "MAIL FROM:<é@b>", "MAIL FROM:<é@b> SMTPUTF8"],
+                &["555 5.5.4", "553 5.6.7", "250 2.1.0"],
+            ),
+            (&[MAIL, "RCPT TO:<é@b>"], &["250 2.1.0", "553 5.6.7"]),
+            (
+                &["NOOP", "VRFY x", "HELP", "EXPN x", "STARTTLS", "XYZZY", ""],
+                &["250 2.0.0", "252 2.0.0", "214 2.0.0", "502 5.5.1", "502 5.5.1", "500 5.5.1", "500 5.5.1"],
+            ),
+            (&["AUTH PLAIN AGEAYQ==", "AUTH LOGIN"], &["235 2.7.0", "503 5.5.1"]),
+            (
+                &["AUTH PLAIN", "*", "AUTH LOGIN", "%", "AUTH CRAM-MD5", "AUTH XOAUTH2 YQ==", "AUTH PLAIN", "AGEAYQ=="],
+                &["334 -", "501 5.7.0", "334 -", "501 5.5.2", "504 5.5.4", "504 5.5.4", "334 -", "235 2.7.0"],
+            ),
+            (&[MAIL, "AUTH LOGIN", RCPT], &["250 2.1.0", "503 5.5.1", "250 2.1.5"]),
+            (&["BDAT 5 LAST"], &["502 5.5.1", "closed"]),
+            (&["POST / HTTP/1.1"], &["421 4.7.0", "closed"]),
+        ] {
+            assert_eq!(say(&mut session(), lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_said_is_handed_over_with_the_message() {
+        let mut session = session();
+        say(
+            &mut session,
+            &[
+                "EHLO web.example",
+                "AUTH PLAIN AG1vb2RsZQB4",
+                "MAIL FROM:<A@b.example> SMTPUTF8",
+                "RCPT TO:<c@d.example>",
+            ],
+        );
+        let Event::Body(_, mail) = session.on(Ok(b"DATA"), Room::Enough) else { panic!("no body asked for") };
+        assert_eq!(mail.envelope.sender.map(|a| a.to_string()).as_deref(), Some("A@b.example"));
+        assert_eq!(mail.envelope.recipients.len(), 1);
+        assert!(mail.envelope.smtputf8);
+        assert_eq!(mail.trace.helo.as_deref(), Some("web.example"));
+        assert_eq!(mail.trace.user.as_deref(), Some("moodle"));
+        assert_eq!(mail.trace.protocol, Protocol { extended: true, tls: false, authenticated: true });
+    }
+
+    #[test]
+    fn a_stranger_is_told_so_at_mail_and_not_for_ever() {
+        let mut session = Session::new(Facts { welcome: Welcome::Stranger, ..facts() });
+        let mail = "MAIL FROM:<a@b.example>";
+        assert_eq!(say(&mut session, &["EHLO x", "AUTH PLAIN AGEAYQ==", mail]), ["250 -", "235 2.7.0", "550 5.7.1"]);
+        assert_eq!(say(&mut session, &["RCPT TO:<c@d.example>", "DATA"]), ["503 5.5.1", "503 5.5.1"]);
+        let Event::Reply(reply) = session.on(Ok(mail.as_bytes()), Room::Enough) else { panic!("closed too early") };
+        assert!(reply.to_string().contains("10.2.3.4 may not send"), "{reply}");
+        assert_eq!(say(&mut session, &[mail]), ["421 4.7.1", "closed"]);
+    }
+
+    #[test]
+    fn wrong_commands_are_counted_until_a_message_goes_through() {
+        let mut session = session();
+        for _ in 1..MAX_ERRORS {
+            assert_eq!(say(&mut session, &["XYZZY"]), ["500 5.5.1"]);
+        }
+        say(&mut session, &["MAIL FROM:<>", "RCPT TO:<c@d.example>", "DATA"]);
+        for _ in 1..MAX_ERRORS {
+            assert_eq!(say(&mut session, &["XYZZY"]), ["500 5.5.1"]);
+        }
+        assert_eq!(say(&mut session, &["XYZZY"]), ["421 4.7.0", "closed"]);
+    }
+
+    #[test]
+    fn bad_addresses_do_not_cost_a_mailing_its_good_ones() {
+        let mut session = session();
+        say(&mut session, &["MAIL FROM:<>"]);
+        for _ in 0..100 {
+            assert_eq!(say(&mut session, &["RCPT TO:<nobody>"]), ["550 5.1.3"]);
+        }
+        assert_eq!(say(&mut session, &["RCPT TO:<c@d.example>"]), ["250 2.1.5"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_said_at_mail() {
+        let Event::Reply(reply) = session().on(Ok(b"MAIL FROM:<a@b>"), Room::None) else { panic!("closed") };
+        assert_eq!((reply.code(), reply.enhanced()), (452, Some("4.3.1")));
+    }
+
+    #[test]
+    fn a_broken_line_ends_an_auth_exchange_and_no_more() {
+        let mut session = session();
+        say(&mut session, &["AUTH LOGIN"]);
+        assert_eq!(session.expects(), Expect::AuthResponse);
+        assert!(
+            matches!(session.on(Err(LineError::TooLong), Room::Enough), Event::Reply(reply) if reply.code() == 500)
+        );
+        assert_eq!(say(&mut session, &["NOOP"]), ["250 2.0.0"]);
+    }
+
+    #[test]
+    fn no_outcome_of_a_body_is_left_without_words() {
+        for (outcome, code) in
+            [(Outcome::TooLarge, 552), (Outcome::Full, 452), (Outcome::Unavailable, 451), (Outcome::NoAccount, 451)]
+        {
+            assert!(matches!(session().on_body(outcome), Event::Reply(reply) if reply.code() == code), "{outcome:?}");
+        }
+        assert!(matches!(session().on_body(Outcome::Flood), Event::Close(reply) if reply.code() == 552));
+    }
+}

@@ -1,0 +1,211 @@
+//! What is no matter of words: time, disks, stops, and how many there are at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::harness::{TestDoor, until};
+use crate::config::Listener;
+use crate::inbound::memory::Memory;
+use crate::message::Body;
+use crate::registry::testing;
+use crate::store::INLINE_LIMIT;
+
+#[tokio::test]
+async fn a_stalled_client_is_closed_and_the_next_session_is_unharmed() {
+    let listener = Listener { idle_timeout: Duration::from_secs(1), ..testing::listener() };
+    let door = TestDoor::start_with(listener, Memory::default());
+
+    let mut silent = door.greeted().await;
+    let mut within_a_line = door.greeted().await;
+    within_a_line.send("MAIL FR").await;
+    let mut within_a_body = door.greeted().await;
+    within_a_body.begin().await;
+    within_a_body.send("Subject: half").await;
+
+    for client in [&mut silent, &mut within_a_line, &mut within_a_body] {
+        client.expect("421 4.4.2 *").await;
+        client.expect_end().await;
+    }
+    door.submit("whole").await;
+    assert_eq!(door.accepted(), 1);
+}
+
+#[tokio::test]
+async fn three_hundred_messages_fit_into_one_session() {
+    let door = TestDoor::start();
+    let mut client = door.greeted().await;
+    for n in 0..300 {
+        client.submit(&format!("Subject: {n}")).await;
+        client.say("RSET", "250 2.0.0 OK").await;
+    }
+    let accepted = door.memory.accepted();
+    assert_eq!(accepted.len(), 300);
+    assert!(accepted.windows(2).all(|two| two[0].0.id < two[1].0.id));
+    assert_eq!(accepted[299].0.subject.as_deref(), Some("299"));
+}
+
+#[tokio::test]
+async fn three_hundred_sessions_of_one_message_leave_nothing_behind() {
+    let door =
+        TestDoor::start_with(Listener { max_connections_per_address: 5, ..testing::listener() }, Memory::default());
+    for n in 0..300 {
+        door.submit(&format!("Subject: {n}")).await;
+        // The client sees the end a moment before its place is free.
+        until("the session's task ends", || door.tasks.len() == 1).await;
+    }
+    assert_eq!(door.accepted(), 300);
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_message_goes_with_it() {
+    let door = TestDoor::start();
+    let mut client = door.greeted().await;
+    client.say("HELO printer", "250 relay.test").await;
+    client.say("AUTH PLAIN AHNjYW5uZXIAcHc=", "235 2.7.0 *").await;
+    client.submit("Subject: a\r\n\tscan\r\nFrom: x@contoso.com\r\n\r\nbody").await;
+    let (incoming, bytes) = door.memory.accepted().remove(0);
+    assert_eq!(bytes, b"Subject: a\r\n\tscan\r\nFrom: x@contoso.com\r\n\r\nbody\r\n");
+    assert_eq!(incoming.size, bytes.len() as u64);
+    assert_eq!(incoming.subject.as_deref(), Some("a scan"));
+    assert_eq!((incoming.app.as_str(), incoming.account.as_str()), ("default", "lms@contoso.com"));
+    assert_eq!(incoming.trace.user.as_deref(), Some("scanner"));
+    assert_eq!(incoming.trace.helo.as_deref(), Some("printer"));
+    assert!(!incoming.trace.protocol.extended && incoming.trace.protocol.authenticated);
+    assert!(incoming.trace.peer.is_loopback());
+}
+
+#[tokio::test]
+async fn a_large_body_goes_into_a_file_byte_for_byte() {
+    let door = TestDoor::start();
+    let mut client = door.greeted().await;
+    let mut body = b"From: a@b.example\r\nSubject: large\r\n\r\n".to_vec();
+    while body.len() < 5 * INLINE_LIMIT {
+        body.extend_from_slice(format!("line {} with \r bare \n ends and \u{e9}\r\n", body.len()).as_bytes());
+    }
+    for size in [INLINE_LIMIT, INLINE_LIMIT + 1, body.len()] {
+        let body = [&body[..size - 2], b"\r\n"].concat();
+        client.begin().await;
+        client.send(&body).await;
+        client.say(".", "250 2.0.0 OK queued as *").await;
+        let (incoming, bytes) = door.memory.accepted().pop().unwrap();
+        assert!(bytes == body, "the bytes differ");
+        assert_eq!(incoming.size, size as u64);
+        assert_eq!(incoming.subject.as_deref(), Some("large"));
+        assert_eq!(matches!(incoming.body, Body::File(_)), size > INLINE_LIMIT);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_written_is_refused_and_the_session_goes_on() {
+    let door = TestDoor::start();
+    let mut client = door.greeted().await;
+    let body = format!("{}\r\n", "a".repeat(70)).repeat(2000);
+    door.memory.disk_full.store(true, Ordering::Relaxed);
+    client.begin().await;
+    client.send(&body).await;
+    client.say(".", "452 4.3.1 *").await;
+    assert_eq!(door.memory.files(), 0);
+
+    door.memory.broken.store(true, Ordering::Relaxed);
+    client.begin().await;
+    client.send("small\r\n").await;
+    client.say(".", "451 4.3.0 *").await;
+
+    door.memory.full.store(true, Ordering::Relaxed);
+    client.say("MAIL FROM:<>", "452 4.3.1 *").await;
+
+    for fault in [&door.memory.disk_full, &door.memory.broken, &door.memory.full] {
+        fault.store(false, Ordering::Relaxed);
+    }
+    client.submit("now").await;
+    assert_eq!(door.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_body_cut_off_leaves_no_message_and_no_file() {
+    let door = TestDoor::start();
+    let mut client = door.greeted().await;
+    client.begin().await;
+    client.send("a\r\n".repeat(50_000)).await;
+    until("a file is begun", || door.memory.files() == 1).await;
+    drop(client);
+    until("it is gone", || door.memory.files() == 0).await;
+    assert_eq!(door.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_behind_the_dot_does_not_take_its_message_along() {
+    let gate = Arc::new(Semaphore::new(0));
+    let memory = Memory::gated(&gate);
+    let door = TestDoor::start_with(testing::listener(), memory);
+    let mut client = door.greeted().await;
+    client.begin().await;
+    client.send("kept\r\n.\r\n").await;
+    drop(client);
+    gate.add_permits(1);
+    until("the message is taken", || door.accepted() == 1).await;
+}
+
+#[tokio::test]
+async fn a_body_much_too_large_is_not_read_to_its_end() {
+    let listener = Listener { max_message_size: 1000, ..testing::listener() };
+    let door = TestDoor::start_with(listener, Memory::default());
+    let mut client = door.greeted().await;
+    client.begin().await;
+    client.send_aside(vec![b"123456789\r\n".repeat(30_000)]);
+    client.expect("552 5.3.4 *").await;
+    client.expect_end().await;
+    door.submit("small").await;
+}
+
+#[tokio::test]
+async fn stopping_ends_idle_sessions_and_lets_bodies_and_commits_finish() {
+    let gate = Arc::new(Semaphore::new(0));
+    let memory = Memory::gated(&gate);
+    let door = TestDoor::start_with(testing::listener(), memory);
+    let mut idle = door.greeted().await;
+    let mut within_body = door.greeted().await;
+    within_body.begin().await;
+    let mut within_commit = door.greeted().await;
+    within_commit.begin().await;
+    within_commit.send("two\r\n.\r\n").await;
+
+    door.stop.cancel();
+    door.tasks.close();
+    idle.expect("421 4.3.2 *").await;
+    idle.expect_end().await;
+    within_body.send("one\r\n.\r\n").await;
+    gate.add_permits(2);
+    for client in [&mut within_body, &mut within_commit] {
+        client.expect("250 2.0.0 OK queued as *").await;
+        client.expect("421 4.3.2 *").await;
+        client.expect_end().await;
+    }
+    door.tasks.wait().await;
+    assert_eq!(door.accepted(), 2);
+}
+
+#[tokio::test]
+async fn too_many_connections_are_told_so() {
+    let listener = Listener { max_connections: 2, max_connections_per_address: 2, ..testing::listener() };
+    let door = TestDoor::start_with(listener, Memory::default());
+    let first = door.greeted().await;
+    let _second = door.greeted().await;
+    let mut third = door.connect().await;
+    third.expect("421 4.3.2 all 2 connections *").await;
+    third.expect_end().await;
+    drop(first);
+    until("its place is free", || door.tasks.len() == 2).await;
+    door.submit("fits again").await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_every_place() {
+    let listener = Listener { max_connections_per_address: 1, ..testing::listener() };
+    let door = TestDoor::start_with(listener, Memory::default());
+    let _first = door.greeted().await;
+    door.connect().await.expect("421 4.7.0 127.0.0.1 already has 1 connections*").await;
+}
