@@ -7,6 +7,7 @@ pub mod config;
 pub mod inbound;
 pub mod journal;
 pub mod message;
+pub mod outbound;
 pub mod registry;
 pub mod schedule;
 pub mod signin;

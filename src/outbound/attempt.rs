@@ -1,0 +1,140 @@
+//! One try to hand one message over.
+
+use std::sync::Arc;
+
+use super::connection::Connection;
+use super::content::{Content, beginning};
+use super::error::AttemptError;
+use super::pool::Pool;
+use super::transaction::{After, Mail, Outcome, hand_over};
+use super::verdict::Verdict;
+use crate::config::{Account, Secret};
+use crate::message::{Address, Body, Permitted, Policy, Rewritten, SenderPolicy, rewrite};
+use crate::store::Stored;
+
+/// A message with all that one attempt needs.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The account that carries it.
+    pub account: Arc<Account>,
+    /// The access token for its login, used if a new session has to be opened.
+    pub token: Secret,
+    /// What is done about a sender that the account may not send as.
+    pub sender: SenderPolicy,
+    /// This machine's name: for EHLO and `Received`.
+    pub hostname: String,
+    /// The message; its pending recipients are tried.
+    pub message: Stored,
+    /// Its bytes.
+    pub body: Body,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    /// A verdict for each recipient that was tried, by its place in the envelope; or why there is none.
+    pub result: Result<Vec<(usize, Verdict)>, AttemptError>,
+    /// MAIL had been said: a failure may have to do with the message.
+    pub begun: bool,
+    /// The server had said `354`: whatever came of it, the message counts for the pace.
+    pub submitted: bool,
+    /// The session had carried mail before.
+    pub reused: bool,
+    /// For the journal: what was rewritten, and which session carried it.
+    pub notes: Vec<String>,
+}
+
+impl Pool {
+    /// Tries to hand over one message: takes or opens a session, says MAIL, RCPT and DATA, keeps every reply.
+    ///
+    /// The caller sees to it that a login has no more attempts at once than its account's `connections`. Dropping the future cuts
+    /// the connection; a message whose final dot had left is then in doubt.
+    pub async fn attempt(&self, delivery: Delivery) -> Attempt {
+        let mut attempt =
+            Attempt { result: Ok(Vec::new()), begun: false, submitted: false, reused: false, notes: Vec::new() };
+        let pending = pending(&delivery.message);
+        if pending.is_empty() {
+            return attempt;
+        }
+        attempt.result = match prepare(&delivery).await {
+            Ok((rewritten, content)) => {
+                attempt.notes.extend(rewritten.notes);
+                let utf8_header = delivery.message.envelope.smtputf8 && !content.head_is_ascii();
+                let mail = Mail { from: rewritten.mail_from.as_ref(), to: pending, content: &content, utf8_header };
+                self.send(&delivery, &mail, &mut attempt).await
+            }
+            Err(source) => Err(AttemptError::Body { source }),
+        };
+        attempt
+    }
+
+    async fn send(
+        &self,
+        delivery: &Delivery,
+        mail: &Mail<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<Vec<(usize, Verdict)>, AttemptError> {
+        if let Some(connection) = self.take(&delivery.account).await {
+            attempt.reused = true;
+            let (outcome, greeting) = self.over(connection, delivery, mail).await;
+            if !outcome.stale {
+                attempt.notes.push(format!("over {greeting}"));
+                return finish(outcome, attempt);
+            }
+            // It had died while it was idle. That is nobody's fault and costs nothing.
+            attempt.reused = false;
+        }
+        let connection = self.open(&delivery.account, &delivery.token, &delivery.hostname).await?;
+        let (outcome, greeting) = self.over(connection, delivery, mail).await;
+        attempt.notes.push(format!("over {greeting}"));
+        finish(outcome, attempt)
+    }
+
+    /// One transaction, and the session back to the others if it is good for another one.
+    async fn over(&self, mut connection: Connection, delivery: &Delivery, mail: &Mail<'_>) -> (Outcome, String) {
+        let outcome = hand_over(&mut connection, mail).await;
+        let greeting = connection.greeting.to_string();
+        match outcome.session {
+            After::Gone => drop(connection),
+            After::Ready => self.put_back(&delivery.account, connection),
+            After::NeedsReset => {
+                connection.needs_reset = true;
+                self.put_back(&delivery.account, connection);
+            }
+        }
+        (outcome, greeting)
+    }
+}
+
+fn finish(outcome: Outcome, attempt: &mut Attempt) -> Result<Vec<(usize, Verdict)>, AttemptError> {
+    attempt.begun = true;
+    attempt.submitted = outcome.submitted;
+    if outcome.mended {
+        attempt.notes.push("bare CR or LF made CRLF".to_owned());
+    }
+    outcome.error.map_or(Ok(outcome.verdicts), Err)
+}
+
+fn pending(message: &Stored) -> Vec<(usize, &Address)> {
+    let rows = message.recipients.iter().enumerate();
+    rows.filter(|(_, row)| row.state.is_pending()).map(|(place, row)| (place, &row.address)).collect()
+}
+
+/// The message as it will leave.
+async fn prepare(delivery: &Delivery) -> std::io::Result<(Rewritten, Content)> {
+    let (account, message) = (&delivery.account, &delivery.message);
+    let start = beginning(&delivery.body, message.size).await?;
+    let policy = Policy {
+        sender: delivery.sender,
+        permitted: Permitted { mailbox: &account.mailbox, send_as: &account.send_as },
+        hostname: &delivery.hostname,
+        trace: &message.trace,
+        envelope: &message.envelope,
+        id: message.id,
+        received_at: message.received_at,
+    };
+    let mut rewritten = rewrite(&start, message.size, &policy);
+    let head = std::mem::take(&mut rewritten.head);
+    let content = Content::new(head, &delivery.body, rewritten.resume_at, message.size).await?;
+    Ok((rewritten, content))
+}

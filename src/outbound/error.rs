@@ -1,0 +1,96 @@
+//! Why an attempt ended before any recipient had an answer.
+
+use std::io;
+
+use super::verdict::{Step, Verdict, judge};
+use crate::config::HostPort;
+use crate::message::Address;
+use crate::smtp::Reply;
+
+/// Why an attempt ended before any recipient had an answer. Nothing was accepted: the whole message may be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// The login was refused for good: the account is held, and the message loses none of its tries.
+    #[error("{host} refused the login of {account}: {reply}")]
+    Login {
+        /// The server.
+        host: HostPort,
+        /// Who logged in.
+        account: Address,
+        /// Word for word.
+        reply: Reply,
+    },
+    /// Another reply that ends the connection: to the greeting, EHLO or STARTTLS, or a login that may work later.
+    #[error("{host} refused {step}: {reply}")]
+    Refused {
+        /// The server.
+        host: HostPort,
+        /// What was answered.
+        step: Step,
+        /// Word for word.
+        reply: Reply,
+    },
+    /// The name does not resolve, or no address answers.
+    #[error("could not connect to {host}: {source}")]
+    Unreachable {
+        /// The server.
+        host: HostPort,
+        /// Of the last address tried.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection was lost, or nothing came within the time allowed. The message's final dot had not left.
+    #[error("lost the connection to {host} while {doing}: {source}")]
+    Network {
+        /// The server.
+        host: HostPort,
+        /// What was being done.
+        doing: &'static str,
+        /// How it was noticed.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection cannot be protected; nothing secret was sent.
+    #[error("no protected connection to {host}: {problem}")]
+    Tls {
+        /// The server.
+        host: HostPort,
+        /// What is wrong, and what helps.
+        problem: String,
+    },
+    /// The server does not speak as it has to; the connection was ended.
+    #[error("{host} does not speak SMTP as expected: {problem}")]
+    Protocol {
+        /// The server.
+        host: HostPort,
+        /// What it did.
+        problem: String,
+    },
+    /// The stored body cannot be read. Nothing is wrong with the server or the account. `NotFound` and `UnexpectedEof` will not
+    /// pass: the file is gone, or shorter than what was accepted. Half a message is never sent.
+    #[error("could not read the stored message: {source}")]
+    Body {
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl AttemptError {
+    /// What the server's reply means, if it was one that ended the attempt.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Login { reply, .. } => Some(judge(Step::Auth, reply)),
+            Self::Refused { step, reply, .. } => Some(judge(*step, reply)),
+            _ => None,
+        }
+    }
+
+    /// The server's reply, if it was one that ended the attempt.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Login { reply, .. } | Self::Refused { reply, .. } => Some(reply),
+            _ => None,
+        }
+    }
+}

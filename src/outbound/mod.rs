@@ -1,0 +1,27 @@
+//! Mail out: sessions with the upstream server, one attempt at a time, and what its replies mean.
+//!
+//! It decides nothing about when and whether a message is tried, and it writes nothing down: the caller gets a verdict for each
+//! recipient, or the reason why there is none, and lines for the journal. Tokens are in none of them.
+
+mod attempt;
+mod capabilities;
+mod connection;
+mod content;
+mod error;
+mod pool;
+mod sender;
+mod sessions;
+mod tls;
+mod transaction;
+mod verdict;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use attempt::{Attempt, Delivery};
+pub use connection::{Greeting, Timeouts};
+pub use error::AttemptError;
+pub use pool::{Bounds, Pool};
+pub use sender::Sender;
+pub use verdict::{Class, Scope, Step, Verdict, judge};

@@ -1,0 +1,152 @@
+//! The whole client against a server that follows a script.
+
+mod login;
+mod loss;
+mod reuse;
+mod talk;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::upstream::Upstream;
+use super::{Attempt, AttemptError, Class, Delivery, Pool, Verdict};
+use crate::config::{Account, Endpoints, Grant, HostPort, Provider, Secret, SmtpTls};
+use crate::message::{Address, Body, Envelope, Protocol, QueueId, SenderPolicy, Trace};
+use crate::store::{MessageState, RecipientRow, RecipientState, Stored};
+
+/// Up to an accepted login, without PIPELINING.
+const LOGIN: &str = "
+    S: 220 mx.example ESMTP ready [0A1B]
+    C: EHLO relay.contoso.com
+    S: 250-mx.example
+    S: 250 AUTH LOGIN XOAUTH2
+    C: AUTH XOAUTH2
+    S: 334
+    C: dXNlcj1sbXNAY29udG9zby5jb20BYXV0aD1CZWFyZXIgVE9LRU4BAQ==
+    S: 235 2.7.0 Authentication successful
+";
+
+/// The same with all that Exchange offers.
+const LOGIN_PIPELINED: &str = "
+    S: 220 mx.example ESMTP ready
+    C: EHLO relay.contoso.com
+    S: 250-mx.example
+    S: 250-SIZE 157286400
+    S: 250-PIPELINING
+    S: 250-8BITMIME
+    S: 250-SMTPUTF8
+    S: 250 AUTH XOAUTH2
+    C: AUTH XOAUTH2
+    S: 334
+    C: dXNlcj1sbXNAY29udG9zby5jb20BYXV0aD1CZWFyZXIgVE9LRU4BAQ==
+    S: 235 2.7.0 Authentication successful
+";
+
+/// One message for one recipient.
+const ONE_MESSAGE: &str = "
+    C: MAIL FROM:<lms@contoso.com>
+    S: 250 2.1.0 Sender OK
+    C: RCPT TO:<a@example.com>
+    S: 250 2.1.5 Recipient OK
+    C: DATA
+    S: 354 go on
+    BODY
+    S: 250 2.0.0 OK <id> [Hostname=mx]
+";
+
+const MESSAGE: &str =
+    "From: lms@contoso.com\r\nDate: Mon, 4 Aug 2025 11:00:00 +0000\r\nMessage-ID: <1@lms>\r\n\r\nHello\r\n.\r\n";
+
+/// What `MESSAGE` is between DATA and the end of the session.
+const ON_THE_WIRE: &str = "Received: from lms ([127.0.0.1])\r\n\tby relay.contoso.com with ESMTPA id 0000000000007;\r\n\t\
+    Mon, 4 Aug 2025 11:15:30 +0000\r\nFrom: lms@contoso.com\r\nDate: Mon, 4 Aug 2025 11:00:00 +0000\r\n\
+    Message-ID: <1@lms>\r\n\r\nHello\r\n..\r\n.\r\n";
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn account(port: u16, smtp_tls: SmtpTls) -> Account {
+    Account {
+        mailbox: address("lms@contoso.com"),
+        login: address("lms@contoso.com"),
+        provider: Provider::Custom,
+        grant: Grant::Delegated,
+        tenant: String::new(),
+        client_id: "client".to_owned(),
+        client_secret: None,
+        client_secret_expires: None,
+        send_as: Vec::new(),
+        messages_per_minute: 30,
+        connections: 3,
+        recipients_per_day: 10_000,
+        endpoints: Endpoints { token: String::new(), device: None, scopes: Vec::new() },
+        smtp: HostPort { host: "127.0.0.1".to_owned(), port },
+        smtp_tls,
+        ca_file: None,
+        extra_roots: Arc::new([]),
+    }
+}
+
+fn token() -> Secret {
+    Secret::new("TOKEN")
+}
+
+fn stored(recipients: &[&str], size: usize) -> Stored {
+    let received_at = "2025-08-04T11:15:30Z".parse().unwrap();
+    let row = |to: &&str| RecipientRow { address: address(to), state: RecipientState::Waiting, reply: None };
+    Stored {
+        id: QueueId::from_number(7),
+        received_at,
+        app: "default".to_owned(),
+        account: address("lms@contoso.com"),
+        state: MessageState::Waiting,
+        due_at: received_at,
+        tries: 0,
+        tried_for: Duration::ZERO,
+        envelope: Envelope {
+            sender: Some(address("lms@contoso.com")),
+            recipients: recipients.iter().map(|to| address(to)).collect(),
+            smtputf8: false,
+        },
+        trace: Trace {
+            peer: "127.0.0.1".parse().unwrap(),
+            helo: Some("lms".to_owned()),
+            protocol: Protocol { extended: true, tls: false, authenticated: true },
+            user: Some("user".to_owned()),
+        },
+        subject: None,
+        size: u64::try_from(size).unwrap(),
+        recipients: recipients.iter().map(row).collect(),
+    }
+}
+
+fn delivery(upstream: &Upstream, recipients: &[&str], message: impl Into<Bytes>) -> Delivery {
+    let message = message.into();
+    Delivery {
+        account: Arc::new(account(upstream.port, SmtpTls::None)),
+        token: token(),
+        sender: SenderPolicy::Rewrite,
+        hostname: "relay.contoso.com".to_owned(),
+        message: stored(recipients, message.len()),
+        body: Body::Inline(message),
+    }
+}
+
+/// The classes by place in the envelope.
+fn classes(attempt: &Attempt) -> Vec<(usize, Class)> {
+    let mut classes: Vec<_> = verdicts(attempt).iter().map(|(place, verdict)| (*place, verdict.class)).collect();
+    classes.sort_by_key(|(place, _)| *place);
+    classes
+}
+
+fn verdicts(attempt: &Attempt) -> &[(usize, Verdict)] {
+    attempt.result.as_ref().unwrap_or_else(|error| panic!("no verdicts: {error}"))
+}
+
+fn error(attempt: &Attempt) -> &AttemptError {
+    attempt.result.as_ref().expect_err("an error")
+}
