@@ -2,14 +2,20 @@
 //!
 //! The picture and the invariants are in `ARCHITECTURE.md`.
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod inbound;
 pub mod journal;
 pub mod message;
+pub mod ops;
 pub mod outbound;
 pub mod registry;
+pub mod relay;
 pub mod schedule;
+pub mod shelf;
 pub mod signin;
 pub mod simulator;
 pub mod smtp;

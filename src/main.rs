@@ -1,3 +1,7 @@
 //! The command line of xoauth2-relay.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xoauth2_relay::cli::main()
+}

@@ -1,0 +1,59 @@
+//! `run`: the daemon.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{FAILED, load};
+use crate::clock::Clock;
+use crate::config::{Environment, Log};
+use crate::relay::Relay;
+
+/// Runs until SIGTERM or Ctrl-C.
+pub(super) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = load(path)?;
+    log_to_stderr(&config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut relay = Relay::start(config, Environment::of_process(), Clock::system()).await?;
+    eprintln!("ready");
+    let failure = tokio::select! {
+        () = told_to_stop() => None,
+        failure = relay.failure() => Some(failure),
+    };
+    relay.stop().await;
+    match failure {
+        None => Ok(ExitCode::SUCCESS),
+        Some(failure) => {
+            eprintln!("xoauth2-relay: {failure}");
+            Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+/// Returns once the process is asked to end.
+pub(super) async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be received; the relay has to be killed to end it");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn log_to_stderr(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.filter)?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = if log.json {
+        subscriber.json().try_init()
+    } else {
+        subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).try_init()
+    };
+    done.map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))
+}

@@ -1,0 +1,111 @@
+//! `login`: signs an account in, through the running relay or without one.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::{Client, ControlError, load, show};
+use crate::clock::Clock;
+use crate::config::{Account, Config, Environment, Secret, SecretSource};
+use crate::message::Address;
+use crate::ops::{DevicePrompt, LoginDone};
+use crate::relay::open_vault;
+use crate::shelf::VaultShelf;
+use crate::signin::{DeviceLogin, LoginTools, Shelf, StoredSignIn, Timeouts, take_in_untried};
+use crate::store::{Change, DataDir, HoldCause, NoKey, Store};
+
+/// The arguments of `login`.
+#[derive(Args)]
+pub(super) struct LoginArgs {
+    /// The account's mailbox
+    mailbox: Address,
+    /// Take in a refresh token that was obtained elsewhere, instead of asking a person to sign in
+    #[arg(long, value_name = "FILE")]
+    refresh_token_file: Option<PathBuf>,
+}
+
+/// Signs in.
+pub(super) async fn run(path: &Path, args: LoginArgs) -> anyhow::Result<ExitCode> {
+    let config = load(path)?;
+    let Some(account) = config.account(&args.mailbox).cloned() else {
+        let known: Vec<String> = config.accounts.iter().map(|account| account.mailbox.to_string()).collect();
+        bail!("there is no account {} in {}; it has {}", args.mailbox, path.display(), known.join(", "));
+    };
+    let token = args.refresh_token_file.as_deref().map(read_token).transpose()?;
+    let client = Client::new(&config.data_dir)?;
+    let done = match client.status().await {
+        Ok(_) => through_relay(&client, &account.mailbox, token).await?,
+        Err(ControlError::NotRunning(_)) => alone(&config, &account, token).await?,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(why) = &done.unproven {
+        println!("The refresh token of {} is stored, but nobody knows yet whether it works:", done.mailbox);
+        println!("{}", show::printable(why));
+        println!("The relay tries it as soon as it can; `xoauth2-relay status` tells.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let who = done.signed_in_as.map(|who| format!(" as {}", show::printable(&who))).unwrap_or_default();
+    println!("{} is signed in{who}", done.mailbox);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_token(file: &Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let token = text.trim();
+    if token.is_empty() || token.contains(char::is_whitespace) {
+        bail!("{} does not hold a refresh token: it has to be one word and nothing else", file.display());
+    }
+    Ok(Secret::new(token))
+}
+
+async fn through_relay(client: &Client, mailbox: &Address, token: Option<Secret>) -> anyhow::Result<LoginDone> {
+    if let Some(token) = token {
+        return Ok(client.login_take_in(mailbox, &token).await?);
+    }
+    tell(&client.login_begin(mailbox).await?);
+    Ok(client.login_wait(mailbox).await?)
+}
+
+async fn alone(config: &Config, account: &Account, token: Option<Secret>) -> anyhow::Result<LoginDone> {
+    let environment = Environment::of_process();
+    let _lock = DataDir::lock(&config.data_dir)?;
+    let store = Store::open(&config.data_dir)?;
+    let vault = open_vault(config, &environment, &store, NoKey::Make).await?;
+    let shelf = VaultShelf::new(store.clone(), vault);
+    let clock = Clock::system();
+    let secrets = Arc::new(move |source: &SecretSource| source.read(&environment));
+    let tools = LoginTools { secrets, clock: clock.clone(), timeouts: Timeouts::default() };
+    let (stored, untried) = if let Some(token) = token {
+        let has_sign_in = store.sign_in(&account.mailbox).await?.is_some();
+        take_in_untried(account, token, &tools, has_sign_in).await?
+    } else {
+        let login = DeviceLogin::start(account, &tools).await?;
+        tell(&DevicePrompt::of(&login, account));
+        (login.wait(&tools, &CancellationToken::new()).await?, None)
+    };
+    let done = keep(&store, &shelf, stored, &clock).await;
+    store.close().await;
+    Ok(LoginDone { unproven: untried.map(|error| error.to_string()), ..done? })
+}
+
+async fn keep(store: &Store, shelf: &VaultShelf, stored: StoredSignIn, clock: &Clock) -> anyhow::Result<LoginDone> {
+    let account = stored.account.clone();
+    let done = LoginDone::of(&stored);
+    shelf.save(stored).await.context("the sign-in could not be stored")?;
+    let is_manual = |hold: &crate::store::Hold| hold.account == account && hold.cause == HoldCause::Manual;
+    if !store.holds().await?.iter().any(is_manual) {
+        let why = "somebody signed in".to_owned();
+        store.commit(Change::Release { account, at: clock.now(), why }).await?;
+    }
+    Ok(done)
+}
+
+fn tell(prompt: &DevicePrompt) {
+    println!("Open   {}", show::printable(&prompt.verification_uri));
+    println!("Code   {}", show::printable(&prompt.user_code));
+    println!("Sign in there as {}. The code is good until {}.", prompt.login, show::time(prompt.expires_at));
+}

@@ -1,0 +1,250 @@
+//! The command line: what is typed, and what is printed for people.
+
+mod check_config;
+mod daemon;
+mod demo;
+mod login;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::{Config, Environment};
+use crate::control::{Client, ControlError};
+use crate::message::Address;
+use crate::ops::SendTest;
+use crate::store::RecipientState;
+
+/// What went wrong has been said: exit with this code.
+const FAILED: u8 = 1;
+const NOT_RUNNING: u8 = 3;
+
+/// A local SMTP relay that lets programs which only know "SMTP server and password" send through Microsoft 365.
+#[derive(Parser)]
+#[command(name = "xoauth2-relay", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "XOAUTH2_RELAY_CONFIG",
+        default_value = "/etc/xoauth2-relay/relay.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the relay; says `ready` on stderr when it takes mail
+    Run,
+    /// Try it out: a simulated Microsoft 365 and a relay in one process, nothing to configure
+    Demo,
+    /// Run the simulated Microsoft 365 by itself, for rehearsals
+    Simulator(Box<crate::simulator::Args>),
+    /// Sign an account in
+    Login(login::LoginArgs),
+    /// How things stand: accounts, sign-ins, holds, queue, pace
+    Status(Json),
+    /// Send a real mail and print Exchange's own reply
+    SendTest(SendTestArgs),
+    /// The queue
+    #[command(subcommand)]
+    Queue(Queue),
+    /// The accounts
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Check the configuration and report every problem at once
+    CheckConfig,
+}
+
+#[derive(Args)]
+struct Json {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct SendTestArgs {
+    /// To whom
+    to: Address,
+    /// Through which account (default: the first one)
+    #[arg(long, value_name = "MAILBOX")]
+    account: Option<Address>,
+    #[command(flatten)]
+    output: Json,
+}
+
+#[derive(Subcommand)]
+enum Queue {
+    /// Every message that is not finished, and the dead letters
+    List(Json),
+    /// Messages with all that happened to them, finished ones too
+    Show {
+        /// Which messages
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        #[command(flatten)]
+        output: Json,
+    },
+    /// Try messages now, dead letters too
+    Retry(Selection),
+    /// Throw messages away
+    Delete(Selection),
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Selection {
+    /// Which messages
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Every message in the queue, dead letters too
+    #[arg(long)]
+    all: bool,
+    /// Every dead letter
+    #[arg(long)]
+    dead: bool,
+}
+
+#[derive(Subcommand)]
+enum AccountCommand {
+    /// Every account
+    List(Json),
+    /// Send nothing through an account until it is released; its mail waits
+    Hold {
+        /// The account's mailbox
+        mailbox: Address,
+    },
+    /// Lift any hold, try the stored sign-in at once and wake the waiting mail
+    Release {
+        /// The account's mailbox
+        mailbox: Address,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("xoauth2-relay: cannot start threads: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let result = runtime.block_on(execute(cli));
+    // A thread that still reads a name from DNS must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xoauth2-relay: {error:#}");
+            let is_away = matches!(error.downcast_ref(), Some(ControlError::NotRunning(_)));
+            ExitCode::from(if is_away { NOT_RUNNING } else { FAILED })
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let path = &cli.config;
+    match cli.command {
+        Command::Run => daemon::run(path).await,
+        Command::Demo => demo::run().await,
+        Command::Simulator(args) => crate::simulator::run(*args).await.map(|()| ExitCode::SUCCESS),
+        Command::Login(args) => login::run(path, args).await,
+        Command::CheckConfig => Ok(check_config::run(path)),
+        Command::Status(output) => {
+            let status = client(path)?.status().await?;
+            print(&output, &status, || show::status(&status))
+        }
+        Command::SendTest(args) => send_test(&client(path)?, args).await,
+        Command::Queue(command) => queue(&client(path)?, command).await,
+        Command::Account(command) => account(&client(path)?, command).await,
+    }
+}
+
+/// The control socket of the relay that this configuration describes.
+fn client(path: &std::path::Path) -> anyhow::Result<Client> {
+    Ok(Client::new(&load(path)?.data_dir)?)
+}
+
+fn load(path: &std::path::Path) -> anyhow::Result<Config> {
+    Config::load(path, &Environment::of_process()).map_err(|problems| anyhow::anyhow!("{problems}"))
+}
+
+async fn send_test(client: &Client, args: SendTestArgs) -> anyhow::Result<ExitCode> {
+    let order = SendTest { to: args.to.to_string(), account: args.account.map(|account| account.to_string()) };
+    let tested = client.send_test(&order).await?;
+    print(&args.output, &tested, || show::tested(&tested))?;
+    let is_accepted = tested.state == RecipientState::Accepted.as_str();
+    Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+async fn queue(client: &Client, command: Queue) -> anyhow::Result<ExitCode> {
+    match command {
+        Queue::List(output) => {
+            let messages = client.queue_list().await?;
+            print(&output, &messages, || show::messages(&messages))
+        }
+        Queue::Show { ids, output } => {
+            let mut details = Vec::new();
+            for id in ids {
+                details.push(client.queue_show(&id).await?);
+            }
+            print(&output, &details, || show::details(&details))
+        }
+        Queue::Retry(selection) => {
+            let ids = select(client, selection).await?;
+            println!("{} to be tried now", show::count(client.queue_retry(&ids).await?, "message"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Queue::Delete(selection) => {
+            let ids = select(client, selection).await?;
+            println!("{} deleted", show::count(client.queue_delete(&ids).await?, "message"));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn select(client: &Client, selection: Selection) -> anyhow::Result<Vec<String>> {
+    if !selection.all && !selection.dead {
+        return Ok(selection.ids);
+    }
+    let messages = client.queue_list().await?.into_iter();
+    Ok(messages.filter(|message| selection.all || message.state == "dead").map(|message| message.id).collect())
+}
+
+async fn account(client: &Client, command: AccountCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        AccountCommand::List(output) => {
+            let accounts = client.account_list().await?;
+            return print(&output, &accounts, || show::accounts(&accounts));
+        }
+        AccountCommand::Hold { mailbox } => {
+            client.account_hold(&mailbox).await?;
+            println!("{mailbox} is held: its mail waits until `xoauth2-relay account release {mailbox}`");
+        }
+        AccountCommand::Release { mailbox } => {
+            client.account_release(&mailbox).await?;
+            println!("{mailbox} is released; see `xoauth2-relay status`");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print<T: Serialize>(output: &Json, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<ExitCode> {
+    if output.json {
+        println!("{}", serde_json::to_string_pretty(value).context("the answer cannot be written as JSON")?);
+    } else {
+        println!("{}", text().trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,171 @@
+//! The commands' side of the control socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::SOCKET;
+use crate::config::Secret;
+use crate::message::Address;
+use crate::ops::{
+    AccountView, DevicePrompt, LoginDone, MessageDetail, MessageView, OpsError, SendTest, Status, Tested,
+};
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens on the socket.
+    #[error("the relay is not running: nobody answers on {}", .0.display())]
+    NotRunning(PathBuf),
+    /// The socket may not be used by this user.
+    #[error("may not talk to the relay on {}: run this as root or as the relay's own user", .0.display())]
+    NotAllowed(PathBuf),
+    /// The relay said no, and why.
+    #[error("{0}")]
+    Refused(OpsError),
+    /// The conversation failed.
+    #[error("the relay did not answer as expected on {}: {}", .0.display(), .1)]
+    Broken(PathBuf, String),
+}
+
+/// Orders operations from the relay that runs on a data folder.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    socket: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Ids<'a> {
+    ids: &'a [String],
+}
+
+#[derive(Serialize)]
+struct RefreshToken<'a> {
+    refresh_token: &'a str,
+}
+
+const NOTHING: Option<&()> = None;
+
+impl Client {
+    /// A client of the relay with this data folder. Connects with the first order.
+    pub fn new(data_dir: &Path) -> Result<Self, ControlError> {
+        let socket = data_dir.join(SOCKET);
+        let http = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build();
+        let http = http.map_err(|error| ControlError::Broken(socket.clone(), error.to_string()))?;
+        Ok(Self { http, socket })
+    }
+
+    /// How things stand.
+    pub async fn status(&self) -> Result<Status, ControlError> {
+        self.ask(Method::GET, &["status"], NOTHING).await
+    }
+
+    /// Every unfinished and dead message.
+    pub async fn queue_list(&self) -> Result<Vec<MessageView>, ControlError> {
+        self.ask(Method::GET, &["queue"], NOTHING).await
+    }
+
+    /// One message with its journal.
+    pub async fn queue_show(&self, id: &str) -> Result<MessageDetail, ControlError> {
+        self.ask(Method::GET, &["queue", id], NOTHING).await
+    }
+
+    /// Tries messages now; how many.
+    pub async fn queue_retry(&self, ids: &[String]) -> Result<usize, ControlError> {
+        self.ask(Method::POST, &["queue", "retry"], Some(&Ids { ids })).await
+    }
+
+    /// Throws messages away; how many.
+    pub async fn queue_delete(&self, ids: &[String]) -> Result<usize, ControlError> {
+        self.ask(Method::POST, &["queue", "delete"], Some(&Ids { ids })).await
+    }
+
+    /// Every account.
+    pub async fn account_list(&self) -> Result<Vec<AccountView>, ControlError> {
+        self.ask(Method::GET, &["accounts"], NOTHING).await
+    }
+
+    /// Stops an account.
+    pub async fn account_hold(&self, mailbox: &Address) -> Result<(), ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "hold"], NOTHING).await
+    }
+
+    /// Lets an account go on.
+    pub async fn account_release(&self, mailbox: &Address) -> Result<(), ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "release"], NOTHING).await
+    }
+
+    /// Sends a test mail.
+    pub async fn send_test(&self, order: &SendTest) -> Result<Tested, ControlError> {
+        self.ask(Method::POST, &["send-test"], Some(order)).await
+    }
+
+    /// Begins a device sign-in.
+    pub async fn login_begin(&self, mailbox: &Address) -> Result<DevicePrompt, ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "begin"], NOTHING).await
+    }
+
+    /// Waits until the person is done.
+    pub async fn login_wait(&self, mailbox: &Address) -> Result<LoginDone, ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "wait"], NOTHING).await
+    }
+
+    /// Hands over a refresh token that was obtained elsewhere.
+    pub async fn login_take_in(&self, mailbox: &Address, token: &Secret) -> Result<LoginDone, ControlError> {
+        let body = RefreshToken { refresh_token: token.expose() };
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "refresh-token"], Some(&body)).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        segments: &[&str],
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ControlError> {
+        let mut url = reqwest::Url::parse("http://relay").map_err(|error| self.broken(&error))?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(segments);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.unanswered(&error))?;
+        if response.status().is_success() {
+            return response.json().await.map_err(|error| self.broken(&error));
+        }
+        let status = response.status();
+        match response.json().await {
+            Ok(error) => Err(ControlError::Refused(error)),
+            Err(_) => Err(ControlError::Broken(self.socket.clone(), format!("HTTP status {status}"))),
+        }
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> ControlError {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                    return ControlError::NotRunning(self.socket.clone());
+                }
+                Some(io::ErrorKind::PermissionDenied) => return ControlError::NotAllowed(self.socket.clone()),
+                _ => cause = error.source(),
+            }
+        }
+        self.broken(error)
+    }
+
+    fn broken(&self, error: &impl std::error::Error) -> ControlError {
+        let mut words = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            words = format!("{words}: {error}");
+            cause = error.source();
+        }
+        ControlError::Broken(self.socket.clone(), words)
+    }
+}

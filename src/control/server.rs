@@ -1,0 +1,154 @@
+//! The relay's side of the control socket.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use axum::extract::{Path as Segment, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Secret;
+use crate::message::{Address, QueueId};
+use crate::ops::{Ops, OpsError, SendTest};
+
+/// Owner and group may order operations; whoever may read the data folder is one of them.
+const MODE: u32 = 0o660;
+
+/// Opens the socket. The data folder's lock is held: a socket that is left there belongs to nobody.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    Ok(listener)
+}
+
+/// Answers until `stop`.
+pub async fn serve(listener: UnixListener, ops: Ops, stop: CancellationToken) -> io::Result<()> {
+    axum::serve(listener, router(ops)).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn router(ops: Ops) -> Router {
+    Router::new()
+        .route("/status", get(async |State(ops): State<Ops>| answer(ops.status().await)))
+        .route("/queue", get(async |State(ops): State<Ops>| answer(ops.queue_list().await)))
+        .route("/queue/retry", post(queue_retry))
+        .route("/queue/delete", post(queue_delete))
+        .route("/queue/{id}", get(queue_show))
+        .route("/accounts", get(async |State(ops): State<Ops>| answer(ops.account_list().await)))
+        .route("/accounts/{mailbox}/hold", post(account_hold))
+        .route("/accounts/{mailbox}/release", post(account_release))
+        .route("/accounts/{mailbox}/login/begin", post(login_begin))
+        .route("/accounts/{mailbox}/login/wait", post(login_wait))
+        .route("/accounts/{mailbox}/login/refresh-token", post(login_take_in))
+        .route("/send-test", post(send_test))
+        .with_state(ops)
+}
+
+/// Messages by their ids.
+#[derive(Deserialize)]
+struct Ids {
+    ids: Vec<String>,
+}
+
+/// A token that was obtained elsewhere. It has no `Debug`.
+#[derive(Deserialize)]
+struct RefreshToken {
+    refresh_token: String,
+}
+
+async fn queue_show(State(ops): State<Ops>, Segment(id): Segment<String>) -> Response {
+    match queue_id(&id) {
+        Ok(id) => answer(ops.queue_show(id).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn queue_retry(State(ops): State<Ops>, Json(Ids { ids }): Json<Ids>) -> Response {
+    match ids.iter().map(|id| queue_id(id)).collect() {
+        Ok(ids) => answer(ops.queue_retry(ids).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn queue_delete(State(ops): State<Ops>, Json(Ids { ids }): Json<Ids>) -> Response {
+    match ids.iter().map(|id| queue_id(id)).collect() {
+        Ok(ids) => answer(ops.queue_delete(ids).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn account_hold(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(ops.account_hold(&mailbox).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn account_release(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(ops.account_release(&mailbox).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn login_begin(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(ops.login_begin(&mailbox).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn login_wait(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(ops.login_wait(&mailbox).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn login_take_in(
+    State(ops): State<Ops>,
+    Segment(mailbox): Segment<String>,
+    Json(token): Json<RefreshToken>,
+) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(ops.login_take_in(&mailbox, Secret::new(token.refresh_token)).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn send_test(State(ops): State<Ops>, Json(order): Json<SendTest>) -> Response {
+    answer(ops.send_test(&order).await)
+}
+
+fn queue_id(text: &str) -> Result<QueueId, OpsError> {
+    text.parse().map_err(|error: crate::message::NotAnId| OpsError::NotFound(error.to_string()))
+}
+
+fn address(text: &str) -> Result<Address, OpsError> {
+    Address::parse(text).map_err(|error| OpsError::NotFound(error.to_string()))
+}
+
+fn answer<T: serde::Serialize>(result: Result<T, OpsError>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &OpsError) -> Response {
+    let status = match error {
+        OpsError::NotFound(_) => StatusCode::NOT_FOUND,
+        OpsError::Failed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, Json(error)).into_response()
+}

@@ -1,0 +1,80 @@
+//! The accounts: list, hold, release.
+
+use serde::{Deserialize, Serialize};
+
+use super::status::HoldView;
+use super::{Ops, OpsError};
+use crate::message::Address;
+use crate::schedule::Event;
+use crate::store::{Change, Hold, HoldCause};
+
+/// An account, as `account list --json` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// The address mail leaves as.
+    pub mailbox: String,
+    /// Who is signed in, as configured.
+    pub login: String,
+    /// `microsoft` or `custom`.
+    pub provider: String,
+    /// Where mail goes.
+    pub smtp: String,
+    /// Other senders that Exchange has granted it.
+    pub send_as: Vec<String>,
+    /// Whether there is a sign-in.
+    pub signed_in: bool,
+    /// The hold, if there is one.
+    pub hold: Option<HoldView>,
+    /// Messages that wait.
+    pub waiting: u64,
+}
+
+impl Ops {
+    /// Every configured account.
+    pub async fn account_list(&self) -> Result<Vec<AccountView>, OpsError> {
+        let status = self.status().await?;
+        let config = self.config.borrow().clone();
+        let views = config.accounts.iter().zip(status.accounts).map(|(account, status)| AccountView {
+            mailbox: account.mailbox.to_string(),
+            login: account.login.to_string(),
+            provider: status.provider,
+            smtp: account.smtp.to_string(),
+            send_as: account.send_as.iter().map(Address::to_string).collect(),
+            signed_in: status.sign_in.is_some(),
+            hold: status.hold,
+            waiting: status.queue.waiting,
+        });
+        Ok(views.collect())
+    }
+
+    /// The account sends nothing until it is released.
+    pub async fn account_hold(&self, mailbox: &Address) -> Result<(), OpsError> {
+        let account = self.account(mailbox)?;
+        let hold = Hold {
+            account: account.mailbox.clone(),
+            cause: HoldCause::Manual,
+            reply: None,
+            error: None,
+            codes: Vec::new(),
+            since: self.clock.now(),
+            probe_at: None,
+            probes: 0,
+        };
+        self.schedule.tell(Event::Held(hold));
+        // Answered in order: once the standings are here, the hold is in force.
+        self.schedule.standings().await;
+        Ok(())
+    }
+
+    /// Lifts any hold, tries the stored sign-in at once and wakes the waiting mail.
+    pub async fn account_release(&self, mailbox: &Address) -> Result<(), OpsError> {
+        let account = self.account(mailbox)?;
+        self.sign_ins.retry(&account.mailbox).await;
+        let mailbox = account.mailbox.clone();
+        self.store.commit(Change::Wake { account: mailbox.clone(), at: self.clock.now() }).await?;
+        self.schedule.tell(Event::Released { account: mailbox.clone(), why: "by an administrator".to_owned() });
+        self.schedule.tell(Event::Changed { account: mailbox });
+        self.schedule.standings().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! Every operation an administrator can order, once and typed. The control socket and the commands are faces of it.
+
+mod account;
+mod login;
+mod queue;
+mod send_test;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, watch};
+
+use crate::clock::Clock;
+use crate::config::{Account, Config};
+use crate::inbound::QueueIntake;
+use crate::journal::Feed;
+use crate::message::Address;
+use crate::schedule::Inbox;
+use crate::signin::{LoginTools, SignIns};
+use crate::store::{ReadError, Store};
+
+pub use account::AccountView;
+pub use login::{DevicePrompt, LoginDone};
+pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, view};
+pub use send_test::{SendTest, Tested};
+pub use status::{AccountStatus, HoldView, PaceView, PauseView, QueueCounts, SignInView, Status};
+
+/// The operations of a running relay. Cheap to clone.
+#[derive(Clone)]
+pub struct Ops {
+    /// The queue.
+    pub store: Store,
+    /// What is configured.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Who holds the sign-ins.
+    pub sign_ins: SignIns,
+    /// What a new sign-in needs.
+    pub login_tools: LoginTools,
+    /// The scheduler.
+    pub schedule: Inbox,
+    /// What happens, live.
+    pub feed: Feed,
+    /// The time.
+    pub clock: Clock,
+    /// When the relay started.
+    pub started_at: Timestamp,
+    /// Device sign-ins that wait for their person.
+    pub logins: Arc<Mutex<HashMap<Address, login::Pending>>>,
+}
+
+/// Why an operation was not done. The text is for the administrator: what is wrong, and what to type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "error")]
+pub enum OpsError {
+    /// There is no such account or message.
+    #[error("{0}")]
+    NotFound(String),
+    /// It was not done, for this reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<ReadError> for OpsError {
+    fn from(error: ReadError) -> Self {
+        Self::Failed(format!("the queue cannot be read: {error}"))
+    }
+}
+
+impl From<crate::store::CommitError> for OpsError {
+    fn from(error: crate::store::CommitError) -> Self {
+        Self::Failed(format!("nothing was changed: {error}"))
+    }
+}
+
+impl Ops {
+    /// What takes mail into the queue.
+    pub fn intake(&self) -> QueueIntake {
+        QueueIntake {
+            store: self.store.clone(),
+            schedule: self.schedule.clone(),
+            feed: self.feed.clone(),
+            config: self.config.clone(),
+        }
+    }
+
+    /// The configured account of this mailbox.
+    fn account(&self, mailbox: &Address) -> Result<Arc<Account>, OpsError> {
+        let config = self.config.borrow();
+        if let Some(account) = config.account(mailbox) {
+            return Ok(account.clone());
+        }
+        let known: Vec<String> = config.accounts.iter().map(|account| account.mailbox.to_string()).collect();
+        Err(OpsError::NotFound(format!("there is no account {mailbox}; the configuration has {}", known.join(", "))))
+    }
+}

@@ -1,0 +1,212 @@
+//! The queue: list, show, retry, delete.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Ops, OpsError};
+use crate::message::{Address, QueueId};
+use crate::schedule::Event;
+use crate::store::{Archived, Change, JournalEntry, MessageState, RecipientRow, RecipientState, Stored};
+
+/// How many messages are read at a time.
+const PAGE: u32 = 1000;
+/// All mail travels in one lane.
+const LANE: &str = "normal";
+
+/// An unfinished or dead message, as `queue list --json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageView {
+    /// Its name.
+    pub id: String,
+    /// The app it came from.
+    pub app: String,
+    /// The mailbox whose queue it is in.
+    pub account: String,
+    /// `urgent`, `normal` or `bulk`.
+    pub lane: String,
+    /// `waiting`, `held`, `in_doubt` or `dead`; when it is finished `accepted`, or `deleted`.
+    pub state: String,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// Not tried before; absent for what is not tried by itself.
+    pub due_at: Option<Timestamp>,
+    /// Tries that counted.
+    pub tries: u32,
+    /// The reverse path, empty for `<>`.
+    pub sender: String,
+    /// The subject as it stands in the header, if it is recorded.
+    pub subject: Option<String>,
+    /// Octets.
+    pub size: u64,
+    /// In the order of their RCPT commands.
+    pub recipients: Vec<RecipientView>,
+}
+
+/// One recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientView {
+    /// Its address.
+    pub address: String,
+    /// `waiting`, `held`, `in_doubt`, `refused` or `accepted`.
+    pub state: String,
+    /// The last reply about it, word for word, or the failure in words.
+    pub reply: Option<String>,
+}
+
+/// A message with its journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageDetail {
+    /// The message.
+    #[serde(flatten)]
+    pub message: MessageView,
+    /// What happened to it, oldest first.
+    pub journal: Vec<JournalView>,
+}
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalView {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub text: String,
+}
+
+impl Ops {
+    /// Every unfinished and dead message, oldest first.
+    pub async fn queue_list(&self) -> Result<Vec<MessageView>, OpsError> {
+        let held = self.held_accounts().await;
+        let mut messages = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.list(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(messages) };
+            after = Some(last.id);
+            messages.extend(page.iter().map(|stored| view(stored, held.contains(&stored.account))));
+        }
+    }
+
+    /// One message, finished or not, with its journal.
+    pub async fn queue_show(&self, id: QueueId) -> Result<MessageDetail, OpsError> {
+        let message = if let Some(stored) = self.store.message(id).await? {
+            view(&stored, self.held_accounts().await.contains(&stored.account))
+        } else if let Some(archived) = self.store.archived(id).await? {
+            archived_view(&archived)
+        } else {
+            return Err(unknown(&[id]));
+        };
+        let journal = self.store.journal(id).await?;
+        Ok(MessageDetail { message, journal: journal.into_iter().map(JournalView::from).collect() })
+    }
+
+    /// Waiting, held and dead messages are due now. Nothing is done if one of the ids is unknown.
+    pub async fn queue_retry(&self, ids: Vec<QueueId>) -> Result<usize, OpsError> {
+        let accounts = self.accounts_of(&ids).await?;
+        let count = ids.len();
+        self.store.commit(Change::Retry { ids, at: self.clock.now() }).await?;
+        self.changed(accounts);
+        Ok(count)
+    }
+
+    /// Messages are thrown away. Nothing is done if one of the ids is unknown.
+    pub async fn queue_delete(&self, ids: Vec<QueueId>) -> Result<usize, OpsError> {
+        let accounts = self.accounts_of(&ids).await?;
+        let count = ids.len();
+        self.store.commit(Change::Delete { ids, at: self.clock.now() }).await?;
+        self.changed(accounts);
+        Ok(count)
+    }
+
+    /// The accounts of these messages, all of which have to be unfinished or dead.
+    async fn accounts_of(&self, ids: &[QueueId]) -> Result<HashSet<Address>, OpsError> {
+        let mut accounts = HashSet::new();
+        let mut missing = Vec::new();
+        for &id in ids {
+            match self.store.message(id).await? {
+                Some(stored) => drop(accounts.insert(stored.account)),
+                None => missing.push(id),
+            }
+        }
+        if missing.is_empty() { Ok(accounts) } else { Err(unknown(&missing)) }
+    }
+
+    fn changed(&self, accounts: HashSet<Address>) {
+        for account in accounts {
+            self.schedule.tell(Event::Changed { account });
+        }
+    }
+
+    pub(super) async fn held_accounts(&self) -> HashSet<Address> {
+        let standings = self.schedule.standings().await;
+        let configured: HashSet<Address> = standings.iter().map(|standing| standing.account.clone()).collect();
+        let mut held: HashSet<Address> =
+            standings.into_iter().filter(|standing| standing.hold.is_some()).map(|standing| standing.account).collect();
+        // Mail of an account that was removed is held.
+        let with_mail = self.store.accounts_with_mail().await.unwrap_or_default();
+        held.extend(with_mail.into_iter().filter(|account| !configured.contains(account)));
+        held
+    }
+}
+
+fn unknown(ids: &[QueueId]) -> OpsError {
+    let ids: Vec<String> = ids.iter().map(QueueId::to_string).collect();
+    OpsError::NotFound(format!("there is no message {} in the queue; see `xoauth2-relay queue list`", ids.join(", ")))
+}
+
+/// A message as it is shown; `is_held` says whether its account is.
+pub fn view(stored: &Stored, is_held: bool) -> MessageView {
+    let is_held = stored.state == MessageState::Held || (is_held && stored.state == MessageState::Waiting);
+    let recipients: Vec<RecipientView> = stored.recipients.iter().map(|row| recipient_view(row, is_held)).collect();
+    let is_in_doubt = recipients.iter().any(|recipient| recipient.state == RecipientState::InDoubt.as_str());
+    let state = match stored.state {
+        MessageState::Dead => MessageState::Dead.as_str(),
+        _ if is_held => MessageState::Held.as_str(),
+        _ if is_in_doubt => RecipientState::InDoubt.as_str(),
+        MessageState::Waiting | MessageState::Held => MessageState::Waiting.as_str(),
+    };
+    MessageView {
+        id: stored.id.to_string(),
+        app: stored.app.clone(),
+        account: stored.account.to_string(),
+        lane: LANE.to_owned(),
+        state: state.to_owned(),
+        received_at: stored.received_at,
+        due_at: (stored.state == MessageState::Waiting).then_some(stored.due_at),
+        tries: stored.tries,
+        sender: stored.envelope.sender.as_ref().map(Address::to_string).unwrap_or_default(),
+        subject: stored.subject.clone(),
+        size: stored.size,
+        recipients,
+    }
+}
+
+fn archived_view(archived: &Archived) -> MessageView {
+    let is_accepted = archived.recipients.iter().all(|row| row.state == RecipientState::Accepted);
+    MessageView {
+        id: archived.id.to_string(),
+        app: archived.app.clone(),
+        account: archived.account.to_string(),
+        lane: LANE.to_owned(),
+        state: if is_accepted { "accepted" } else { "deleted" }.to_owned(),
+        received_at: archived.received_at,
+        due_at: None,
+        tries: 0,
+        sender: archived.sender.as_ref().map(Address::to_string).unwrap_or_default(),
+        subject: archived.subject.clone(),
+        size: archived.size,
+        recipients: archived.recipients.iter().map(|row| recipient_view(row, false)).collect(),
+    }
+}
+
+fn recipient_view(row: &RecipientRow, is_held: bool) -> RecipientView {
+    let state = if is_held && row.state == RecipientState::Waiting { RecipientState::Held } else { row.state };
+    RecipientView { address: row.address.to_string(), state: state.as_str().to_owned(), reply: row.reply.clone() }
+}
+
+impl From<JournalEntry> for JournalView {
+    fn from(entry: JournalEntry) -> Self {
+        Self { at: entry.at, text: entry.text }
+    }
+}

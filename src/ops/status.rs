@@ -1,0 +1,285 @@
+//! How things stand: accounts, sign-ins, holds, queue, pace, forecast.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Ops, OpsError};
+use crate::config::{Account, Provider};
+use crate::message::Address;
+use crate::schedule::Standing;
+use crate::signin::SignInStatus;
+use crate::store::{Count, Hold, MessageState};
+
+/// How things stand, as `status --json` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the program.
+    pub version: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// When the relay started.
+    pub started_at: Timestamp,
+    /// Of all accounts, configured or not.
+    pub queue: QueueCounts,
+    /// In the order of the configuration.
+    pub accounts: Vec<AccountStatus>,
+    /// Accounts that are no longer configured but have mail: it is held.
+    pub removed_accounts: Vec<RemovedAccount>,
+}
+
+/// An account that is gone from the configuration, with mail left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedAccount {
+    /// Its mailbox.
+    pub mailbox: String,
+    /// Its messages.
+    pub queue: QueueCounts,
+}
+
+/// How many messages are where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueCounts {
+    /// To be sent; on a held account this is what its hold keeps back.
+    pub waiting: u64,
+    /// Held one by one.
+    pub held: u64,
+    /// Dead letters: refused for good or given up on, kept.
+    pub dead: u64,
+    /// The arrival of the oldest one waiting.
+    pub oldest: Option<Timestamp>,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccountStatus {
+    /// The address mail leaves as.
+    pub mailbox: String,
+    /// Who is signed in, as configured.
+    pub login: String,
+    /// `microsoft` or `custom`.
+    pub provider: String,
+    /// The sign-in, if there is one.
+    pub sign_in: Option<SignInView>,
+    /// What the last refresh failed with, while it fails.
+    pub trouble: Option<String>,
+    /// The hold, if there is one.
+    pub hold: Option<HoldView>,
+    /// Why it pauses, if it does.
+    pub pause: Option<PauseView>,
+    /// Its messages.
+    pub queue: QueueCounts,
+    /// What it has used of its limits.
+    pub pace: PaceView,
+    /// When the queue will be empty, if nothing more comes; absent when nothing waits or nothing leaves.
+    pub empty_at: Option<Timestamp>,
+    /// The day on which the client secret ends, as configured.
+    pub client_secret_expires: Option<String>,
+}
+
+/// A sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignInView {
+    /// Who signed in, as far as the token tells.
+    pub signed_in_as: Option<String>,
+    /// When the person signed in.
+    pub since: Timestamp,
+    /// When the last refresh succeeded.
+    pub last_refresh: Timestamp,
+    /// When the next one is planned.
+    pub next_refresh: Option<Timestamp>,
+    /// Until when the access token at hand is good.
+    pub access_token_until: Option<Timestamp>,
+}
+
+/// Why an account stops, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// `not_signed_in`, `sign_in`, `registration`, `login`, `key` or `manual`.
+    pub cause: String,
+    /// The cause in words.
+    pub text: String,
+    /// The SMTP reply, word for word.
+    pub reply: Option<String>,
+    /// What failed when there was no reply.
+    pub error: Option<String>,
+    /// AADSTS numbers.
+    pub codes: Vec<u32>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When the relay tries by itself.
+    pub probe_at: Option<Timestamp>,
+    /// What to type.
+    pub remedy: String,
+}
+
+/// Why nothing leaves for the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseView {
+    /// When it is tried again.
+    pub until: Timestamp,
+    /// What failed.
+    pub error: String,
+}
+
+/// What an account has used of its limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceView {
+    /// Attempts under way.
+    pub under_way: usize,
+    /// Sessions at most.
+    pub connections: u32,
+    /// Messages in the last minute.
+    pub last_minute: usize,
+    /// Messages a minute at most.
+    pub messages_per_minute: u32,
+    /// Recipients in the last 24 hours.
+    pub last_day: u64,
+    /// Recipients in 24 hours at most.
+    pub recipients_per_day: u32,
+}
+
+impl Ops {
+    /// How things stand.
+    pub async fn status(&self) -> Result<Status, OpsError> {
+        let config = self.config.borrow().clone();
+        let mut counts: HashMap<Address, QueueCounts> = HashMap::new();
+        for count in self.store.counts().await? {
+            counts.entry(count.account.clone()).or_default().add(&count);
+        }
+        let standings = by(self.schedule.standings().await, |standing| standing.account.clone());
+        let sign_ins = by(self.sign_ins.status(), |sign_in| sign_in.mailbox.clone());
+        let now = self.clock.now();
+        let total = counts.values().fold(QueueCounts::default(), |sum, counts| sum.and(counts));
+        let accounts = config.accounts.iter().map(|account| {
+            let queue = counts.remove(&account.mailbox).unwrap_or_default();
+            account_status(account, queue, standings.get(&account.mailbox), sign_ins.get(&account.mailbox), now)
+        });
+        let accounts = accounts.collect();
+        let removed = counts.into_iter().map(|(mailbox, queue)| RemovedAccount { mailbox: mailbox.to_string(), queue });
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: config.hostname.clone(),
+            started_at: self.started_at,
+            queue: total,
+            accounts,
+            removed_accounts: removed.collect(),
+        })
+    }
+}
+
+impl QueueCounts {
+    fn add(&mut self, count: &Count) {
+        match count.state {
+            MessageState::Waiting => {
+                self.waiting += count.messages;
+                self.oldest = earlier(self.oldest, Some(count.oldest));
+            }
+            MessageState::Held => self.held += count.messages,
+            MessageState::Dead => self.dead += count.messages,
+        }
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        Self {
+            waiting: self.waiting + other.waiting,
+            held: self.held + other.held,
+            dead: self.dead + other.dead,
+            oldest: earlier(self.oldest, other.oldest),
+        }
+    }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
+}
+
+fn by<T>(all: Vec<T>, key: impl Fn(&T) -> Address) -> HashMap<Address, T> {
+    all.into_iter().map(|one| (key(&one), one)).collect()
+}
+
+fn account_status(
+    account: &Account,
+    queue: QueueCounts,
+    standing: Option<&Standing>,
+    sign_in: Option<&SignInStatus>,
+    now: Timestamp,
+) -> AccountStatus {
+    let hold = standing.and_then(|standing| standing.hold.as_ref());
+    let last_minute = standing.map_or(0, |standing| standing.last_minute);
+    AccountStatus {
+        mailbox: account.mailbox.to_string(),
+        login: account.login.to_string(),
+        provider: provider(account.provider).to_owned(),
+        sign_in: sign_in.and_then(sign_in_view),
+        trouble: sign_in.and_then(|sign_in| sign_in.problem.as_ref()).map(|problem| problem.error.clone()),
+        hold: hold.map(|hold| hold_view(hold, sign_in)),
+        pause: standing.and_then(|standing| standing.pause.clone()).map(|(until, error)| PauseView { until, error }),
+        empty_at: hold.is_none().then(|| empty_at(account, queue.waiting, last_minute, now)).flatten(),
+        queue,
+        pace: PaceView {
+            under_way: standing.map_or(0, |standing| standing.under_way),
+            connections: account.connections,
+            last_minute,
+            messages_per_minute: account.messages_per_minute,
+            last_day: standing.map_or(0, |standing| standing.last_day),
+            recipients_per_day: account.recipients_per_day,
+        },
+        client_secret_expires: account.client_secret_expires.map(|day| day.to_string()),
+    }
+}
+
+/// When so many waiting messages will have left at the account's pace.
+fn empty_at(account: &Account, waiting: u64, last_minute: usize, now: Timestamp) -> Option<Timestamp> {
+    if waiting == 0 {
+        return None;
+    }
+    let per_minute = u64::from(account.messages_per_minute.max(1));
+    let at_once = per_minute.saturating_sub(last_minute as u64);
+    let seconds = waiting.saturating_sub(at_once).saturating_mul(60).div_ceil(per_minute);
+    now.checked_add(Duration::from_secs(seconds.min(10 * 365 * 86_400))).ok()
+}
+
+fn provider(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Microsoft => "microsoft",
+        Provider::Custom => "custom",
+    }
+}
+
+fn sign_in_view(status: &SignInStatus) -> Option<SignInView> {
+    Some(SignInView {
+        signed_in_as: status.signed_in_as.clone(),
+        since: status.since?,
+        last_refresh: status.last_refresh?,
+        next_refresh: status.next_refresh,
+        access_token_until: status.access_token_until,
+    })
+}
+
+/// The advice of the sign-in is more exact than what the cause alone tells.
+fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
+    use crate::store::HoldCause::{Key, Login, Manual, NotSignedIn, Registration, SignIn};
+    let mailbox = &hold.account;
+    let remedy = match hold.cause {
+        NotSignedIn | SignIn => format!("xoauth2-relay login {mailbox}"),
+        Registration => format!("change what the error names, then: xoauth2-relay account release {mailbox}"),
+        Login => format!("change what the reply names, then: xoauth2-relay account release {mailbox}"),
+        Key => format!("put the right key back and restart, or sign in anew: xoauth2-relay login {mailbox}"),
+        Manual => format!("xoauth2-relay account release {mailbox}"),
+    };
+    let advice = sign_in.and_then(|sign_in| sign_in.hold.as_ref()).filter(|known| known.cause == hold.cause);
+    let advice = advice.map(|known| known.advice.clone());
+    HoldView {
+        cause: hold.cause.as_str().to_owned(),
+        text: advice.as_ref().map_or_else(|| hold.cause.to_string(), |advice| advice.sentence.clone()),
+        reply: hold.reply.clone(),
+        error: hold.error.clone(),
+        codes: hold.codes.clone(),
+        since: hold.since,
+        probe_at: hold.probe_at,
+        remedy: advice.map_or(remedy, |advice| advice.command),
+    }
+}

@@ -1,0 +1,366 @@
+//! The one place that builds the parts, runs them and stops them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{Config, Environment, Listener};
+use crate::journal::Feed;
+use crate::ops::Ops;
+use crate::outbound::{Pool, Sender};
+use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
+use crate::shelf::VaultShelf;
+use crate::signin::{LoginTools, SecretReader, SignInEvent, SignInParts, SignIns, Timeouts};
+use crate::store::{Change, DataDir, Hold, NoKey, Store, Vault};
+use crate::{admin, control, inbound};
+
+/// The day that the pace looks back on, and a margin.
+const PACE_MEMORY: Duration = Duration::from_hours(25);
+/// How often old journals and dead letters are looked for.
+const HOUSEKEEPING: Duration = Duration::from_hours(1);
+/// How long the listeners may take to finish their replies.
+const DOOR_DEADLINE: Duration = Duration::from_secs(5);
+/// How long attempts and refreshes under way may take to end. With the door's deadline this stays below the promised 20 s.
+const WORK_DEADLINE: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_hours(24);
+
+/// A relay that runs.
+pub struct Relay {
+    ops: Ops,
+    listeners: Vec<SocketAddr>,
+    admin: SocketAddr,
+    config: watch::Sender<Arc<Config>>,
+    store: Store,
+    pool: Pool,
+    door: Stage,
+    work: Stage,
+    failures: mpsc::UnboundedReceiver<String>,
+    _data_dir: DataDir,
+}
+
+/// Tasks that are stopped together.
+#[derive(Default)]
+struct Stage {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Stage {
+    async fn end(&self, deadline: Duration, what: &str) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+            tracing::warn!("{what} did not end in time and is cut off");
+        }
+    }
+}
+
+impl Relay {
+    /// Builds everything and starts it. When this returns, every listener and the control socket are bound.
+    ///
+    /// # Errors
+    ///
+    /// In one line each: a second relay on the folder, a folder or key that cannot be used, a port that is taken.
+    pub async fn start(config: Config, environment: Environment, clock: Clock) -> anyhow::Result<Self> {
+        let data_dir = DataDir::lock(&config.data_dir)?;
+        let store = Store::open(&config.data_dir)?;
+        let sockets = Sockets::bind(&config).await?;
+        let vault = open_vault(&config, &environment, &store, NoKey::Refuse).await?;
+        store.sweep().await.context("bodies without a message could not be removed")?;
+        let now = clock.now();
+        let crashed = store.was_running();
+        let holds = store.holds().await?;
+        let sent = sent_lately(&store, &config, now).await?;
+        store.commit(Change::Running(true)).await?;
+
+        let (config_sender, config) = watch::channel(Arc::new(config));
+        let (inbox, letters) = schedule::inbox();
+        let (feed, pool) = (Feed::default(), Pool::new());
+        let (door, work) = (Stage::default(), Stage::default());
+        let (failed, failures) = mpsc::unbounded_channel();
+        let watcher = Watcher { failed };
+        let (sign_in_events, sign_in_letters) = mpsc::unbounded_channel();
+        let secrets: SecretReader = Arc::new(move |source| source.read(&environment));
+        let sign_ins = SignIns::start(SignInParts {
+            config: config.clone(),
+            secrets: secrets.clone(),
+            shelf: Arc::new(VaultShelf::new(store.clone(), vault)),
+            clock: clock.clone(),
+            events: sign_in_events,
+            stop: work.stop.clone(),
+            tasks: work.tasks.clone(),
+            timeouts: Timeouts::default(),
+        });
+        let ops = Ops {
+            store: store.clone(),
+            config: config.clone(),
+            sign_ins: sign_ins.clone(),
+            login_tools: LoginTools { secrets, clock: clock.clone(), timeouts: Timeouts::default() },
+            schedule: inbox.clone(),
+            feed: feed.clone(),
+            clock: clock.clone(),
+            started_at: now,
+            logins: Arc::default(),
+        };
+        let courier = Arc::new(Sender {
+            store: store.clone(),
+            sign_ins,
+            pool: pool.clone(),
+            config: config.clone(),
+            clock: clock.clone(),
+            feed: feed.clone(),
+        });
+        let scheduler = Scheduler::new(&config.borrow(), holds, &sent, crashed, now);
+        let desk = Desk { store: store.clone(), courier, clock: clock.clone(), feed, inbox: inbox.clone() };
+        let stop = work.stop.clone();
+        watcher.over(&work, "the scheduler", schedule::run(desk, scheduler, letters, stop));
+        watcher.over(&work, "a sign-in", pass_on(sign_in_letters, inbox, clock.clone(), work.stop.clone()));
+        watcher.over(&work, "the housekeeping", keep_house(ops.clone(), work.stop.clone()));
+        let sessions = pool.clone();
+        let stop = work.stop.clone();
+        watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });
+        let (listeners, admin) = sockets.serve(&ops, &door, &watcher);
+        let relay = Self {
+            ops,
+            listeners,
+            admin,
+            config: config_sender,
+            store,
+            pool,
+            door,
+            work,
+            failures,
+            _data_dir: data_dir,
+        };
+        tracing::info!(listeners = ?relay.listeners, admin = %relay.admin, "taking mail");
+        Ok(relay)
+    }
+
+    /// What an administrator can order.
+    pub fn ops(&self) -> &Ops {
+        &self.ops
+    }
+
+    /// Where mail is taken; with the ports that were given for port 0.
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// Where `/healthz` answers.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Puts another configuration in force. Listeners and folders stay as they were.
+    pub fn configure(&self, config: Config) {
+        let config = Arc::new(config);
+        self.config.send_replace(config.clone());
+        self.ops.schedule.tell(Event::Configured(config));
+    }
+
+    /// Returns when a part has failed that the relay cannot do without, and says which.
+    pub async fn failure(&mut self) -> String {
+        let store = self.store.clone();
+        tokio::select! {
+            () = store.writer_gone() => "the queue's writer has ended; see the log".to_owned(),
+            failure = self.failures.recv() => failure.unwrap_or_else(|| "every part has ended".to_owned()),
+        }
+    }
+
+    /// Ends in three stages: the door is closed, the work under way may finish, and the writer goes last.
+    pub async fn stop(self) {
+        self.door.end(DOOR_DEADLINE, "a conversation").await;
+        self.work.end(WORK_DEADLINE, "an attempt").await;
+        self.pool.close_all().await;
+        if let Err(error) = self.store.commit(Change::Running(false)).await {
+            tracing::warn!(%error, "could not write that the relay stopped in order");
+        }
+        self.store.close().await;
+    }
+}
+
+/// Everything that is bound at the start, so that a port that is taken is told before anything runs.
+struct Sockets {
+    listeners: Vec<(TcpListener, Arc<Listener>)>,
+    admin: TcpListener,
+    control: UnixListener,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            match inbound::bind(listener) {
+                Ok(socket) => listeners.push((socket, listener.clone())),
+                Err(error) if listener.optional && is_missing_family(&error) => {
+                    tracing::info!(address = %listener.address, "this machine has no IPv6: the listener is left out");
+                }
+                Err(error) => return Err(cannot_listen(&listener.address, &error)),
+            }
+        }
+        let admin = TcpListener::bind(config.admin.address).await;
+        let admin = admin.map_err(|error| cannot_listen(&config.admin.address, &error))?;
+        let control = bind_control(&config.data_dir)?;
+        Ok(Self { listeners, admin, control })
+    }
+
+    /// Starts to serve; returns where, in the order of the configuration, and where the page is.
+    fn serve(self, ops: &Ops, door: &Stage, watcher: &Watcher) -> (Vec<SocketAddr>, SocketAddr) {
+        let intake = Arc::new(ops.intake());
+        let (config, clock) = (ops.config.clone(), ops.clock.clone());
+        let behind = Arc::new(inbound::Door { intake, config, clock });
+        let mut addresses = Vec::new();
+        for (socket, listener) in self.listeners {
+            addresses.push(socket.local_addr().unwrap_or(listener.address));
+            let (stop, tasks) = (door.stop.clone(), door.tasks.clone());
+            let serve = inbound::serve(socket, listener, behind.clone(), stop, tasks);
+            watcher.over(door, "a listener", serve);
+        }
+        let admin = self.admin.local_addr().unwrap_or(ops.config.borrow().admin.address);
+        let (alive, healthy) = watch::channel(true);
+        let store = ops.store.clone();
+        tokio::spawn(async move {
+            store.writer_gone().await;
+            alive.send_replace(false);
+        });
+        let page = admin::serve(self.admin, healthy, door.stop.clone());
+        watcher.over(door, "the page", async move { log_end("the page", page.await) });
+        let control = control::serve(self.control, ops.clone(), door.stop.clone());
+        watcher.over(door, "the control socket", async move { log_end("the control socket", control.await) });
+        (addresses, admin)
+    }
+}
+
+fn bind_control(data_dir: &Path) -> anyhow::Result<UnixListener> {
+    let path = data_dir.join(control::SOCKET);
+    control::bind(&path).with_context(|| format!("cannot open the control socket {}", path.display()))
+}
+
+fn cannot_listen(address: &SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let why = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another program listens there already".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need the right to use them".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        _ => error.to_string(),
+    };
+    anyhow::anyhow!("cannot listen on {address}: {why}")
+}
+
+fn is_missing_family(error: &std::io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own.
+    const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
+    error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(ADDRESS_FAMILY_NOT_SUPPORTED)
+}
+
+fn log_end(what: &str, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "{what} has failed");
+    }
+}
+
+/// Notices when a task ends that should not.
+#[derive(Clone)]
+struct Watcher {
+    failed: mpsc::UnboundedSender<String>,
+}
+
+impl Watcher {
+    fn over(&self, stage: &Stage, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (stop, failed) = (stage.stop.clone(), self.failed.clone());
+        let running = stage.tasks.spawn(task);
+        tokio::spawn(async move {
+            let ended = running.await;
+            if ended.is_err() || !stop.is_cancelled() {
+                let _ = failed.send(format!("{what} has ended unexpectedly; see the log"));
+            }
+        });
+    }
+}
+
+/// The vault with the configured key, or with one that is made now if nothing is sealed yet. `no_key` says what to do when the key
+/// of what is sealed has gone.
+pub async fn open_vault(
+    config: &Config,
+    environment: &Environment,
+    store: &Store,
+    no_key: NoKey,
+) -> anyhow::Result<Vault> {
+    let key = config.key.as_ref().map(|source| source.read(environment)).transpose().context("key")?;
+    let no_key = if store.has_sign_ins().await? { no_key } else { NoKey::Make };
+    Ok(Vault::load(key.as_ref(), &config.data_dir, no_key)?)
+}
+
+async fn sent_lately(store: &Store, config: &Config, now: Timestamp) -> anyhow::Result<Vec<crate::store::Sent>> {
+    let mut logins: Vec<_> = config.accounts.iter().map(|account| account.login.clone()).collect();
+    logins.sort();
+    logins.dedup();
+    let mut sent = Vec::new();
+    for login in logins {
+        sent.extend(store.sent_since(&login, now - PACE_MEMORY).await?);
+    }
+    Ok(sent)
+}
+
+/// What the sign-ins tell concerns the schedule.
+async fn pass_on(
+    mut events: mpsc::UnboundedReceiver<SignInEvent>,
+    inbox: Inbox,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = stop.cancelled() => return,
+        };
+        match event {
+            Some(SignInEvent::Dead { account, cause, error, codes, probe_at, probes, .. }) => {
+                inbox.tell(Event::Held(Hold {
+                    account,
+                    cause,
+                    reply: None,
+                    error: Some(error),
+                    codes,
+                    since: clock.now(),
+                    probe_at,
+                    probes,
+                }));
+            }
+            Some(SignInEvent::Good { account, .. }) => inbox.tell(Event::SignInGood { account }),
+            Some(SignInEvent::Trouble { account, error, .. }) => {
+                tracing::warn!(%account, %error, "a refresh failed; it is tried again");
+            }
+            // Its keeper has panicked: the watcher over this task ends the relay.
+            Some(SignInEvent::Broken { .. }) | None => return,
+        }
+    }
+}
+
+/// Old journals and dead letters are forgotten.
+async fn keep_house(ops: Ops, stop: CancellationToken) {
+    loop {
+        let now = ops.clock.now();
+        let queue = ops.config.borrow().queue.clone();
+        let forget = Change::Forget {
+            journal_before: now - DAY * queue.journal_days,
+            dead_before: now - DAY * queue.dead_letter_days,
+            sent_before: now - PACE_MEMORY,
+        };
+        if let Err(error) = ops.store.commit(forget).await {
+            tracing::warn!(%error, "old journal entries could not be removed");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = ops.clock.sleep_until(now + HOUSEKEEPING) => {}
+        }
+    }
+}
