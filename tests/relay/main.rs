@@ -1,0 +1,10 @@
+//! The whole relay, from the sending program to the simulated Microsoft 365.
+
+mod bad_input;
+mod command_line;
+mod crash;
+mod day_away;
+mod delivery;
+mod interop;
+mod sign_in;
+mod support;

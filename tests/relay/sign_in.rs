@@ -1,0 +1,129 @@
+//! Signing in, and what happens when the sign-in or the login fails.
+
+use xoauth2_relay::simulator::{Fault, Mailbox, Options};
+
+use crate::support::{MAILBOX, Rig, mailbox, quick};
+
+const MAIL: &str = "From: lms@contoso.com\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nhello\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_waits_until_somebody_signs_in_by_device_code() {
+    let options = Options { device_interval: std::time::Duration::from_millis(100), ..quick() };
+    let rig = Rig::not_signed_in(options, "").await;
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    let hold = rig.until_held(true).await.unwrap();
+    assert_eq!(hold.cause, "not_signed_in");
+    assert_eq!(rig.queue().await[0].state, "held");
+    assert!(hold.remedy.contains("xoauth2-relay login lms@contoso.com"));
+
+    let prompt = rig.relay.ops().login_begin(&mailbox()).await.unwrap();
+    assert!(rig.simulator.approve(&prompt.user_code, MAILBOX));
+    let done = rig.relay.ops().login_wait(&mailbox()).await.unwrap();
+    assert_eq!(done.signed_in_as.as_deref(), Some(MAILBOX));
+    rig.until_accepted(1).await;
+    rig.until_held(false).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_else_signing_in_is_named_and_changes_nothing() {
+    let options = Options {
+        device_interval: std::time::Duration::from_millis(100),
+        mailboxes: vec![Mailbox::new(MAILBOX), Mailbox::new("somebody@contoso.com")],
+        ..quick()
+    };
+    let rig = Rig::not_signed_in(options, "").await;
+    let prompt = rig.relay.ops().login_begin(&mailbox()).await.unwrap();
+    assert!(rig.simulator.approve(&prompt.user_code, "somebody@contoso.com"));
+    let done = rig.relay.ops().login_wait(&mailbox()).await;
+    // With a custom provider the name in the token is only told, since its meaning is the provider's.
+    assert_eq!(done.unwrap().signed_in_as.as_deref(), Some("somebody@contoso.com"));
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    let hold = rig.until_held(true).await.unwrap();
+    assert!(hold.reply.unwrap().starts_with("535 5.7.3"), "Exchange does not let that person in");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_holds_the_account_costs_no_try_and_a_good_login_releases_it() {
+    let rig = Rig::start().await;
+    rig.simulator.fault(Fault::row("535-5.7.139-smtpauth-mailbox").unwrap());
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    let hold = rig.until_held(true).await.unwrap();
+    assert_eq!(hold.cause, "login");
+    let reply = hold.reply.unwrap();
+    assert!(
+        reply.starts_with("535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled"),
+        "{reply}"
+    );
+    let queue = rig.queue().await;
+    assert_eq!((queue[0].state.as_str(), queue[0].tries), ("held", 0));
+
+    // Still held after a restart, and mail is still taken.
+    let rig = rig.restart().await;
+    rig.until_held(true).await;
+    rig.submit(MAILBOX, &["me@example.com"], MAIL).await;
+    rig.simulator.clear_faults();
+    rig.sign_in().await;
+    rig.until_accepted(2).await;
+    rig.until_held(false).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_refused_login_with_a_good_token_is_answered_by_a_fresh_one() {
+    let rig = Rig::start().await;
+    rig.simulator.fault(Fault::row("535-5.7.3-generic").unwrap().times(1));
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    rig.until_accepted(1).await;
+    rig.until_held(false).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_sign_in_holds_the_account_until_somebody_signs_in_again() {
+    let rig = Rig::start().await;
+    rig.simulator.revoke_sign_ins(MAILBOX);
+    let rig = rig.restart().await;
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    let hold = rig.until_held(true).await.unwrap();
+    assert_eq!(hold.cause, "sign_in");
+    assert_eq!(hold.codes, [50173]);
+    assert!(hold.error.unwrap().contains("AADSTS50173"));
+    rig.sign_in().await;
+    rig.until_accepted(1).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_held_and_released_by_hand() {
+    let rig = Rig::start().await;
+    let ops = rig.relay.ops();
+    ops.account_hold(&mailbox()).await.unwrap();
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    let queue = rig.until_queue("a held message", |queue| queue.iter().any(|message| message.state == "held")).await;
+    assert_eq!(queue[0].recipients[0].state, "held");
+    ops.account_release(&mailbox()).await.unwrap();
+    rig.until_accepted(1).await;
+    ops.account_release(&mailbox()).await.expect("releasing what is not held is fine");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_endpoint_may_be_away_without_harm_to_the_sign_in() {
+    let rig = Rig::start().await.restart_without_endpoint().await;
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    rig.until_queue("a pause", |queue| !queue.is_empty()).await;
+    rig.simulator.clear_faults();
+    rig.relay.ops().account_release(&mailbox()).await.unwrap();
+    rig.until_accepted(1).await;
+    rig.stop().await;
+}
+
+impl Rig {
+    /// A restart drops the access token; then the endpoint answers with an error page.
+    async fn restart_without_endpoint(self) -> Self {
+        self.simulator.fault(Fault::row("http-5xx").unwrap());
+        self.restart().await
+    }
+}
