@@ -1,0 +1,237 @@
+//! The scheduler, event by event.
+
+use super::*;
+use crate::config::{Queue, testing};
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn lms() -> Address {
+    address("lms@contoso.com")
+}
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_795_000_000).unwrap()
+}
+
+/// Accounts by mailbox and login.
+fn config(accounts: &[(&str, &str)]) -> Config {
+    let accounts = accounts.iter().map(|(mailbox, login)| testing::account(mailbox, login)).collect();
+    let config = testing::config(accounts);
+    let retry = [1, 5, 15].map(Duration::from_mins).to_vec();
+    Config { queue: Queue { retry, ..config.queue.clone() }, ..config }
+}
+
+fn waiting(n: i64) -> Waiting {
+    Waiting { id: QueueId::from_number(n), due_at: start(), recipients: 1 }
+}
+
+/// A scheduler of one account whose queue in the store is known to be empty.
+fn one_account() -> Scheduler {
+    let mut scheduler =
+        Scheduler::new(&config(&[("lms@contoso.com", "lms@contoso.com")]), Vec::new(), &[], false, start());
+    answer_loads(&mut scheduler, &[]);
+    scheduler
+}
+
+fn answer_loads(scheduler: &mut Scheduler, messages: &[Waiting]) -> Vec<Action> {
+    let mut others = Vec::new();
+    for action in scheduler.on(Event::Woken, start()) {
+        if let Action::Load(account, load) = action {
+            let messages = Some(messages.to_vec());
+            others.extend(scheduler.on(Event::Loaded { account, load, messages }, start()));
+        }
+    }
+    others
+}
+
+fn accept(scheduler: &mut Scheduler, n: i64, now: Timestamp) -> Vec<Action> {
+    scheduler.on(Event::Accepted { account: lms(), waiting: waiting(n) }, now)
+}
+
+fn finish(scheduler: &mut Scheduler, n: i64, outcome: Outcome, now: Timestamp) -> Vec<Action> {
+    scheduler.on(Event::Finished { account: lms(), id: QueueId::from_number(n), outcome }, now)
+}
+
+fn unreachable(n: i64) -> Outcome {
+    Outcome::Unreachable { again: waiting(n), error: "connection refused".to_owned(), retry_at: None }
+}
+
+fn attempts(actions: &[Action]) -> Vec<i64> {
+    let ids = actions.iter().filter_map(|action| match action {
+        Action::Attempt(_, id) => Some(id.number()),
+        _ => None,
+    });
+    ids.collect()
+}
+
+fn login_refused(at: Timestamp) -> Hold {
+    Hold {
+        account: lms(),
+        cause: HoldCause::Login,
+        reply: Some("535 5.7.3 Authentication unsuccessful".to_owned()),
+        error: None,
+        codes: Vec::new(),
+        since: at,
+        probe_at: None,
+        probes: 0,
+    }
+}
+
+#[test]
+fn a_message_leaves_as_soon_as_it_is_accepted() {
+    assert_eq!(attempts(&accept(&mut one_account(), 1, start())), [1]);
+}
+
+#[test]
+fn no_more_than_three_are_under_way_and_an_end_makes_room() {
+    let mut scheduler = one_account();
+    for n in 1..=3 {
+        assert_eq!(attempts(&accept(&mut scheduler, n, start())), [n]);
+    }
+    let later = start() + Duration::from_secs(10);
+    assert!(attempts(&accept(&mut scheduler, 4, later)).is_empty());
+    let sent = Outcome::Answered { sent: Some((later, 1)), again: None };
+    assert_eq!(attempts(&finish(&mut scheduler, 2, sent, later)), [4]);
+}
+
+#[test]
+fn an_upstream_that_is_away_is_tried_by_one_message_after_ever_longer_pauses() {
+    let mut scheduler = one_account();
+    for n in 1..=3 {
+        accept(&mut scheduler, n, start());
+    }
+    let mut now = start();
+    for n in 1..=3 {
+        assert!(attempts(&finish(&mut scheduler, n, unreachable(n), now)).is_empty());
+    }
+    for minutes in [1, 5, 5, 5] {
+        let wake = scheduler.next_wake(now).unwrap();
+        assert_eq!(wake, now + Duration::from_mins(minutes));
+        now = wake;
+        let tried = attempts(&scheduler.on(Event::Woken, now));
+        assert_eq!(tried, [1], "one message, never a burst");
+        finish(&mut scheduler, 1, unreachable(1), now);
+    }
+    now = scheduler.next_wake(now).unwrap();
+    assert_eq!(attempts(&scheduler.on(Event::Woken, now)), [1]);
+    let sent = Outcome::Answered { sent: Some((now, 1)), again: None };
+    assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2, 3]);
+}
+
+#[test]
+fn a_refused_login_holds_the_account_until_a_probe_succeeds() {
+    let mut scheduler = one_account();
+    accept(&mut scheduler, 1, start());
+    let refused = Outcome::Held { again: waiting(1), hold: login_refused(start()) };
+    let actions = finish(&mut scheduler, 1, refused, start());
+    assert!(matches!(&actions[..], [Action::Hold { hold, is_news: true }] if hold.probe_at.is_some()), "{actions:?}");
+    assert!(attempts(&accept(&mut scheduler, 2, start())).is_empty());
+
+    let mut now = start();
+    for minutes in [5, 15, 30, 60, 60] {
+        let wake = scheduler.next_wake(now).unwrap();
+        assert_eq!(wake, now + Duration::from_mins(minutes));
+        now = wake;
+        assert_eq!(scheduler.on(Event::Woken, now), [Action::Probe(lms())]);
+        assert!(scheduler.on(Event::Woken, now).is_empty(), "one probe at a time");
+        let refused = Err("535 5.7.3 still not".to_owned());
+        scheduler.on(Event::Probed { account: lms(), result: refused }, now);
+    }
+    now = scheduler.next_wake(now).unwrap();
+    scheduler.on(Event::Woken, now);
+    let actions = scheduler.on(Event::Probed { account: lms(), result: Ok(()) }, now);
+    assert!(matches!(actions[0], Action::Release { .. }));
+    assert_eq!(attempts(&actions), [1, 2]);
+}
+
+#[test]
+fn a_sign_in_that_works_again_frees_what_the_sign_in_stopped_but_not_what_a_person_did() {
+    for (cause, is_freed) in [
+        (HoldCause::SignIn, true),
+        (HoldCause::NotSignedIn, true),
+        (HoldCause::Registration, true),
+        (HoldCause::Login, false),
+        (HoldCause::Manual, false),
+    ] {
+        let mut scheduler = one_account();
+        scheduler.on(Event::Held(Hold { cause, ..login_refused(start()) }), start());
+        accept(&mut scheduler, 1, start());
+        let actions = scheduler.on(Event::SignInGood { account: lms() }, start());
+        assert_eq!(attempts(&actions) == [1], is_freed, "{cause}");
+        let is_freed = is_freed || cause == HoldCause::Login;
+        scheduler.on(Event::SignedIn { account: lms() }, start());
+        assert_eq!(scheduler.standings(start())[0].hold.is_none(), is_freed, "{cause}");
+        let released = Event::Released { account: lms(), why: "by hand".to_owned() };
+        scheduler.on(released, start());
+        assert!(scheduler.standings(start())[0].hold.is_none(), "{cause}");
+    }
+}
+
+#[test]
+fn a_persons_hold_is_not_replaced_by_another_cause() {
+    let mut scheduler = one_account();
+    scheduler.on(Event::Held(Hold { cause: HoldCause::Manual, ..login_refused(start()) }), start());
+    assert!(scheduler.on(Event::Held(login_refused(start())), start()).is_empty());
+}
+
+#[test]
+fn accounts_that_share_a_login_share_its_pace() {
+    let both = config(&[("one@contoso.com", "svc@contoso.com"), ("two@contoso.com", "svc@contoso.com")]);
+    let mut scheduler = Scheduler::new(&both, Vec::new(), &[], false, start());
+    answer_loads(&mut scheduler, &[]);
+    let mut under_way = 0;
+    for n in 0..10 {
+        for mailbox in ["one@contoso.com", "two@contoso.com"] {
+            let waiting = Waiting { id: QueueId::from_number(n * 2 + i64::from(mailbox < "p")), ..waiting(0) };
+            let actions = scheduler.on(Event::Accepted { account: address(mailbox), waiting }, start());
+            under_way += attempts(&actions).len();
+        }
+    }
+    assert_eq!(under_way, 3);
+}
+
+#[test]
+fn holds_and_todays_sends_are_remembered_from_the_run_before() {
+    let config = config(&[("lms@contoso.com", "lms@contoso.com")]);
+    let sent: Vec<Sent> = (0..30).map(|_| Sent { login: lms(), at: start(), recipients: 1 }).collect();
+    let mut scheduler = Scheduler::new(&config, vec![login_refused(start())], &sent, false, start());
+    answer_loads(&mut scheduler, &[waiting(1)]);
+    let standing = &scheduler.standings(start())[0];
+    assert!(standing.hold.is_some());
+    assert_eq!((standing.last_minute, standing.last_day), (30, 30));
+    let released = Event::Released { account: lms(), why: "by hand".to_owned() };
+    assert!(attempts(&scheduler.on(released, start())).is_empty(), "the minute is used up");
+    assert_eq!(scheduler.next_wake(start()), Some(start() + Duration::from_millis(60_500)));
+}
+
+#[test]
+fn a_queue_of_any_length_is_worked_off_from_a_small_window() {
+    let mut scheduler = one_account();
+    let mut todo = scheduler.on(Event::Changed { account: lms() }, start());
+    let mut store: BTreeMap<i64, Waiting> = (1..=2_000).map(|n| (n, waiting(n))).collect();
+    let mut now = start();
+    let mut left = Vec::new();
+    while !store.is_empty() {
+        let Some(action) = todo.pop() else {
+            now = scheduler.next_wake(now).expect("there is more to do");
+            todo = scheduler.on(Event::Woken, now);
+            continue;
+        };
+        todo.extend(match action {
+            Action::Load(account, load) => {
+                let messages = Some(store.values().take(load.limit as usize).cloned().collect());
+                scheduler.on(Event::Loaded { account, load, messages }, now)
+            }
+            Action::Attempt(_, id) => {
+                store.remove(&id.number()).expect("each leaves once");
+                left.push(id.number());
+                finish(&mut scheduler, id.number(), Outcome::Answered { sent: Some((now, 1)), again: None }, now)
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(left.len(), 2_000);
+    assert!(left.is_sorted_by(|a, b| *a < *b + 3), "in order, but for those under way together");
+}
