@@ -71,78 +71,49 @@ impl Relay {
     ///
     /// In one line each: a second relay on the folder, a folder or key that cannot be used, a port that is taken.
     pub async fn start(config: Config, environment: Environment, clock: Clock) -> anyhow::Result<Self> {
-        let data_dir = DataDir::lock(&config.data_dir)?;
-        let store = Store::open(&config.data_dir)?;
-        let sockets = Sockets::bind(&config).await?;
-        let vault = open_vault(&config, &environment, &store, NoKey::Refuse).await?;
-        store.sweep().await.context("bodies without a message could not be removed")?;
         let now = clock.now();
-        let crashed = store.was_running();
-        let holds = store.holds().await?;
-        let sent = sent_lately(&store, &config, now).await?;
+        let Found { data_dir, store, sockets, vault, scheduler } = Found::by(&config, &environment, now).await?;
         store.commit(Change::Running(true)).await?;
 
         let (config_sender, config) = watch::channel(Arc::new(config));
         let (inbox, letters) = schedule::inbox();
-        let (feed, pool) = (Feed::default(), Pool::new());
-        let (door, work) = (Stage::default(), Stage::default());
         let (failed, failures) = mpsc::unbounded_channel();
-        let watcher = Watcher { failed };
-        let (sign_in_events, sign_in_letters) = mpsc::unbounded_channel();
+        let (door, work, watcher) = (Stage::default(), Stage::default(), Watcher { failed });
+        let (events, sign_in_events) = mpsc::unbounded_channel();
         let secrets: SecretReader = Arc::new(move |source| source.read(&environment));
+        let login_tools = LoginTools { secrets: secrets.clone(), clock: clock.clone(), timeouts: Timeouts::default() };
         let sign_ins = SignIns::start(SignInParts {
             config: config.clone(),
-            secrets: secrets.clone(),
+            secrets,
             shelf: Arc::new(VaultShelf::new(store.clone(), vault)),
             clock: clock.clone(),
-            events: sign_in_events,
+            events,
             stop: work.stop.clone(),
             tasks: work.tasks.clone(),
             timeouts: Timeouts::default(),
         });
         let ops = Ops {
             store: store.clone(),
-            config: config.clone(),
-            sign_ins: sign_ins.clone(),
-            login_tools: LoginTools { secrets, clock: clock.clone(), timeouts: Timeouts::default() },
+            config,
+            sign_ins,
+            login_tools,
             schedule: inbox.clone(),
-            feed: feed.clone(),
+            feed: Feed::default(),
             clock: clock.clone(),
             started_at: now,
             logins: Arc::default(),
         };
-        let courier = Arc::new(Sender {
-            store: store.clone(),
-            sign_ins,
-            pool: pool.clone(),
-            config: config.clone(),
-            clock: clock.clone(),
-            feed: feed.clone(),
-        });
-        let scheduler = Scheduler::new(&config.borrow(), holds, &sent, crashed, now);
-        let desk = Desk { store: store.clone(), courier, clock: clock.clone(), feed, inbox: inbox.clone() };
-        let stop = work.stop.clone();
-        watcher.over(&work, "the scheduler", schedule::run(desk, scheduler, letters, stop));
-        watcher.over(&work, "a sign-in", pass_on(sign_in_letters, inbox, clock.clone(), work.stop.clone()));
+        let pool = Pool::new();
+        let desk = desk(&ops, &pool);
+        watcher.over(&work, "the scheduler", schedule::run(desk, scheduler, letters, work.stop.clone()));
+        watcher.over(&work, "a sign-in", pass_on(sign_in_events, inbox, clock, work.stop.clone()));
         watcher.over(&work, "the housekeeping", keep_house(ops.clone(), work.stop.clone()));
-        let sessions = pool.clone();
-        let stop = work.stop.clone();
+        let (sessions, stop) = (pool.clone(), work.stop.clone());
         watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });
         let (listeners, admin) = sockets.serve(&ops, &door, &watcher);
-        let relay = Self {
-            ops,
-            listeners,
-            admin,
-            config: config_sender,
-            store,
-            pool,
-            door,
-            work,
-            failures,
-            _data_dir: data_dir,
-        };
-        tracing::info!(listeners = ?relay.listeners, admin = %relay.admin, "taking mail");
-        Ok(relay)
+        tracing::info!(?listeners, %admin, "taking mail");
+        let config = config_sender;
+        Ok(Self { ops, listeners, admin, config, store, pool, door, work, failures, _data_dir: data_dir })
     }
 
     /// What an administrator can order.
@@ -185,6 +156,47 @@ impl Relay {
             tracing::warn!(%error, "could not write that the relay stopped in order");
         }
         self.store.close().await;
+    }
+}
+
+/// What a start finds, and what may be in its way. Nothing runs yet.
+struct Found {
+    data_dir: DataDir,
+    store: Store,
+    sockets: Sockets,
+    vault: Vault,
+    scheduler: Scheduler,
+}
+
+impl Found {
+    async fn by(config: &Config, environment: &Environment, now: Timestamp) -> anyhow::Result<Self> {
+        let data_dir = DataDir::lock(&config.data_dir)?;
+        let store = Store::open(&config.data_dir)?;
+        let sockets = Sockets::bind(config).await?;
+        let vault = open_vault(config, environment, &store, NoKey::Refuse).await?;
+        store.sweep().await.context("bodies without a message could not be removed")?;
+        let sent = sent_lately(&store, config, now).await?;
+        let scheduler = Scheduler::new(config, store.holds().await?, &sent, store.was_running(), now);
+        Ok(Self { data_dir, store, sockets, vault, scheduler })
+    }
+}
+
+/// What the scheduler works with.
+fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
+    let courier = Sender {
+        store: ops.store.clone(),
+        sign_ins: ops.sign_ins.clone(),
+        pool: pool.clone(),
+        config: ops.config.clone(),
+        clock: ops.clock.clone(),
+        feed: ops.feed.clone(),
+    };
+    Desk {
+        store: ops.store.clone(),
+        courier: Arc::new(courier),
+        clock: ops.clock.clone(),
+        feed: ops.feed.clone(),
+        inbox: ops.schedule.clone(),
     }
 }
 
