@@ -40,14 +40,14 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl DataDir {
-    /// Makes the folder if it is not there (for its owner alone) and takes the lock of it.
+    /// Makes the folder if it is not there (for its owner, and for its group to reach the control socket) and takes the lock of it.
     pub fn lock(path: &Path) -> Result<Self, LockError> {
         let unusable = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| LockError::Unusable { doing, path, source }
         };
         if !path.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable("make", path))?;
+            DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unusable("make", path))?;
         }
         let file_path = path.join("lock");
         let mut options = OpenOptions::new();
@@ -127,7 +127,7 @@ mod tests {
         let path = folder.path().join("data");
         let data_dir = DataDir::lock(&path).unwrap();
         assert_eq!(data_dir.path(), path);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o750);
     }
 
     #[test]
