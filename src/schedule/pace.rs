@@ -208,7 +208,12 @@ impl Pace {
 
     /// Drops what no longer counts. A clock that was set back far would keep entries for ever: those from the future go as well.
     fn forget(&mut self, now: Timestamp) {
-        self.ended.retain(|&at| at + WINDOW > now && at <= now + WINDOW);
+        while self.ended.front().is_some_and(|&at| at + WINDOW <= now) {
+            self.ended.pop_front();
+        }
+        while self.ended.back().is_some_and(|&at| at > now + WINDOW) {
+            self.ended.pop_back();
+        }
         while let Some(&(since, count)) = self.day.front() {
             // The step's last recipient may be one step younger than its first.
             if since + DAY + STEP > now && since <= now + DAY {
