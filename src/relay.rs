@@ -1,7 +1,7 @@
 //! The one place that builds the parts, runs them and stops them.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +28,13 @@ const PACE_MEMORY: Duration = Duration::from_hours(25);
 /// How often old journals and dead letters are looked for.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 /// How long the listeners may take to finish their replies.
-const DOOR_DEADLINE: Duration = Duration::from_secs(5);
+const DOOR_DEADLINE: Duration = Duration::from_secs(4);
 /// How long attempts and refreshes under way may take to end. With the door's deadline this stays below the promised 20 s.
-const WORK_DEADLINE: Duration = Duration::from_secs(10);
+const WORK_DEADLINE: Duration = Duration::from_secs(11);
+/// After so much of it, messages that have left whole but have no answer are written down as in doubt.
+const HURRY: Duration = Duration::from_secs(8);
+/// How long the sessions that are left may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// A relay that runs.
@@ -44,6 +48,7 @@ pub struct Relay {
     door: Stage,
     work: Stage,
     failures: mpsc::UnboundedReceiver<String>,
+    socket: PathBuf,
     _data_dir: DataDir,
 }
 
@@ -55,12 +60,15 @@ struct Stage {
 }
 
 impl Stage {
-    async fn end(&self, deadline: Duration, what: &str) {
+    /// Whether all of it has ended in time.
+    async fn end(&self, deadline: Duration, what: &str) -> bool {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+        let has_ended = tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok();
+        if !has_ended {
             tracing::warn!("{what} did not end in time and is cut off");
         }
+        has_ended
     }
 }
 
@@ -112,8 +120,9 @@ impl Relay {
         watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });
         let (listeners, admin) = sockets.serve(&ops, &door, &watcher);
         tracing::info!(?listeners, %admin, "taking mail");
+        let socket = data_dir.path().join(control::SOCKET);
         let config = config_sender;
-        Ok(Self { ops, listeners, admin, config, store, pool, door, work, failures, _data_dir: data_dir })
+        Ok(Self { ops, listeners, admin, config, store, pool, door, work, failures, socket, _data_dir: data_dir })
     }
 
     /// What an administrator can order.
@@ -150,12 +159,23 @@ impl Relay {
     /// Ends in three stages: the door is closed, the work under way may finish, and the writer goes last.
     pub async fn stop(self) {
         self.door.end(DOOR_DEADLINE, "a conversation").await;
-        self.work.end(WORK_DEADLINE, "an attempt").await;
-        self.pool.close_all().await;
-        if let Err(error) = self.store.commit(Change::Running(false)).await {
+        let pool = self.pool.clone();
+        let hurry = async {
+            tokio::time::sleep(HURRY).await;
+            pool.hurry();
+            std::future::pending().await
+        };
+        let in_order = tokio::select! {
+            in_order = self.work.end(WORK_DEADLINE, "an attempt") => in_order,
+            in_order = hurry => in_order,
+        };
+        let _ = tokio::time::timeout(GOODBYE, self.pool.close_all()).await;
+        // An attempt that was cut off may have sent: the next start has to reckon with it, as after a crash.
+        if in_order && let Err(error) = self.store.commit(Change::Running(false)).await {
             tracing::warn!(%error, "could not write that the relay stopped in order");
         }
         self.store.close().await;
+        let _ = std::fs::remove_file(self.socket);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -10,6 +11,9 @@ use super::{FAILED, load};
 use crate::clock::Clock;
 use crate::config::{Environment, Log};
 use crate::relay::Relay;
+
+/// An orderly stop takes less than 20 s, whatever hangs.
+const STOP_DEADLINE: Duration = Duration::from_secs(18);
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(super) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
@@ -24,7 +28,11 @@ pub(super) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
         () = told_to_stop() => None,
         failure = relay.failure() => Some(failure),
     };
-    relay.stop().await;
+    tokio::select! {
+        () = relay.stop() => {}
+        () = tokio::time::sleep(STOP_DEADLINE) => tracing::error!("the relay did not stop in time and is cut off"),
+        () = told_to_stop() => tracing::warn!("told to stop once more: cut off"),
+    }
     match failure {
         None => Ok(ExitCode::SUCCESS),
         Some(failure) => {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::config::{Config, Environment};
 use crate::control::{Client, ControlError};
 use crate::message::Address;
-use crate::ops::SendTest;
+use crate::ops::{Selection, SendTest};
 use crate::store::RecipientState;
 
 /// What went wrong has been said: exit with this code.
@@ -95,14 +95,14 @@ enum Queue {
         output: Json,
     },
     /// Try messages now, dead letters too
-    Retry(Selection),
+    Retry(Which),
     /// Throw messages away
-    Delete(Selection),
+    Delete(Which),
 }
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct Selection {
+struct Which {
     /// Which messages
     #[arg(value_name = "ID")]
     ids: Vec<String>,
@@ -201,25 +201,25 @@ async fn queue(client: &Client, command: Queue) -> anyhow::Result<ExitCode> {
             }
             print(&output, &details, || show::details(&details))
         }
-        Queue::Retry(selection) => {
-            let ids = select(client, selection).await?;
-            println!("{} to be tried now", show::count(client.queue_retry(&ids).await?, "message"));
+        Queue::Retry(which) => {
+            println!("{} to be tried now", show::count(client.queue_retry(&which.into()).await?, "message"));
             Ok(ExitCode::SUCCESS)
         }
-        Queue::Delete(selection) => {
-            let ids = select(client, selection).await?;
-            println!("{} deleted", show::count(client.queue_delete(&ids).await?, "message"));
+        Queue::Delete(which) => {
+            println!("{} deleted", show::count(client.queue_delete(&which.into()).await?, "message"));
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-async fn select(client: &Client, selection: Selection) -> anyhow::Result<Vec<String>> {
-    if !selection.all && !selection.dead {
-        return Ok(selection.ids);
+impl From<Which> for Selection {
+    fn from(which: Which) -> Self {
+        match which {
+            Which { all: true, .. } => Self::All,
+            Which { dead: true, .. } => Self::Dead,
+            Which { ids, .. } => Self::Ids(ids),
+        }
     }
-    let messages = client.queue_list().await?.into_iter();
-    Ok(messages.filter(|message| selection.all || message.state == "dead").map(|message| message.id).collect())
 }
 
 async fn account(client: &Client, command: AccountCommand) -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use super::SOCKET;
 use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
-    AccountView, DevicePrompt, LoginDone, MessageDetail, MessageView, OpsError, SendTest, Status, Tested,
+    AccountView, DevicePrompt, LoginDone, MessageDetail, MessageView, OpsError, Selection, SendTest, Status, Tested,
 };
 
 /// Why an order was not carried out.
@@ -36,11 +36,6 @@ pub enum ControlError {
 pub struct Client {
     http: reqwest::Client,
     socket: PathBuf,
-}
-
-#[derive(Serialize)]
-struct Ids<'a> {
-    ids: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -75,13 +70,13 @@ impl Client {
     }
 
     /// Tries messages now; how many.
-    pub async fn queue_retry(&self, ids: &[String]) -> Result<usize, ControlError> {
-        self.ask(Method::POST, &["queue", "retry"], Some(&Ids { ids })).await
+    pub async fn queue_retry(&self, which: &Selection) -> Result<usize, ControlError> {
+        self.ask(Method::POST, &["queue", "retry"], Some(which)).await
     }
 
     /// Throws messages away; how many.
-    pub async fn queue_delete(&self, ids: &[String]) -> Result<usize, ControlError> {
-        self.ask(Method::POST, &["queue", "delete"], Some(&Ids { ids })).await
+    pub async fn queue_delete(&self, which: &Selection) -> Result<usize, ControlError> {
+        self.ask(Method::POST, &["queue", "delete"], Some(which)).await
     }
 
     /// Every account.

@@ -5,21 +5,24 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use axum::extract::{Path as Segment, State};
+use axum::extract::{DefaultBodyLimit, Path as Segment, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Secret;
 use crate::message::{Address, QueueId};
-use crate::ops::{Ops, OpsError, SendTest};
+use crate::ops::{Ops, OpsError, Selection, SendTest};
 
 /// Owner and group may order operations; whoever may read the data folder is one of them.
 const MODE: u32 = 0o660;
+
+/// The largest order in octets: about a million ids.
+const BODY_LIMIT: usize = 16 << 20;
 
 /// Opens the socket. The data folder's lock is held: a socket that is left there belongs to nobody.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -39,25 +42,20 @@ pub async fn serve(listener: UnixListener, ops: Ops, stop: CancellationToken) ->
 
 fn router(ops: Ops) -> Router {
     Router::new()
-        .route("/status", get(async |State(ops): State<Ops>| answer(ops.status().await)))
-        .route("/queue", get(async |State(ops): State<Ops>| answer(ops.queue_list().await)))
+        .route("/status", get(async |State(ops): State<Ops>| answer(async move { ops.status().await }).await))
+        .route("/queue", get(async |State(ops): State<Ops>| answer(async move { ops.queue_list().await }).await))
         .route("/queue/retry", post(queue_retry))
         .route("/queue/delete", post(queue_delete))
         .route("/queue/{id}", get(queue_show))
-        .route("/accounts", get(async |State(ops): State<Ops>| answer(ops.account_list().await)))
+        .route("/accounts", get(async |State(ops): State<Ops>| answer(async move { ops.account_list().await }).await))
         .route("/accounts/{mailbox}/hold", post(account_hold))
         .route("/accounts/{mailbox}/release", post(account_release))
         .route("/accounts/{mailbox}/login/begin", post(login_begin))
         .route("/accounts/{mailbox}/login/wait", post(login_wait))
         .route("/accounts/{mailbox}/login/refresh-token", post(login_take_in))
         .route("/send-test", post(send_test))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(ops)
-}
-
-/// Messages by their ids.
-#[derive(Deserialize)]
-struct Ids {
-    ids: Vec<String>,
 }
 
 /// A token that was obtained elsewhere. It has no `Debug`.
@@ -68,49 +66,43 @@ struct RefreshToken {
 
 async fn queue_show(State(ops): State<Ops>, Segment(id): Segment<String>) -> Response {
     match queue_id(&id) {
-        Ok(id) => answer(ops.queue_show(id).await),
+        Ok(id) => answer(async move { ops.queue_show(id).await }).await,
         Err(error) => refuse(&error),
     }
 }
 
-async fn queue_retry(State(ops): State<Ops>, Json(Ids { ids }): Json<Ids>) -> Response {
-    match ids.iter().map(|id| queue_id(id)).collect() {
-        Ok(ids) => answer(ops.queue_retry(ids).await),
-        Err(error) => refuse(&error),
-    }
+async fn queue_retry(State(ops): State<Ops>, Json(which): Json<Selection>) -> Response {
+    answer(async move { ops.queue_retry(which).await }).await
 }
 
-async fn queue_delete(State(ops): State<Ops>, Json(Ids { ids }): Json<Ids>) -> Response {
-    match ids.iter().map(|id| queue_id(id)).collect() {
-        Ok(ids) => answer(ops.queue_delete(ids).await),
-        Err(error) => refuse(&error),
-    }
+async fn queue_delete(State(ops): State<Ops>, Json(which): Json<Selection>) -> Response {
+    answer(async move { ops.queue_delete(which).await }).await
 }
 
 async fn account_hold(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
     match address(&mailbox) {
-        Ok(mailbox) => answer(ops.account_hold(&mailbox).await),
+        Ok(mailbox) => answer(async move { ops.account_hold(&mailbox).await }).await,
         Err(error) => refuse(&error),
     }
 }
 
 async fn account_release(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
     match address(&mailbox) {
-        Ok(mailbox) => answer(ops.account_release(&mailbox).await),
+        Ok(mailbox) => answer(async move { ops.account_release(&mailbox).await }).await,
         Err(error) => refuse(&error),
     }
 }
 
 async fn login_begin(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
     match address(&mailbox) {
-        Ok(mailbox) => answer(ops.login_begin(&mailbox).await),
+        Ok(mailbox) => answer(async move { ops.login_begin(&mailbox).await }).await,
         Err(error) => refuse(&error),
     }
 }
 
 async fn login_wait(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
     match address(&mailbox) {
-        Ok(mailbox) => answer(ops.login_wait(&mailbox).await),
+        Ok(mailbox) => answer(async move { ops.login_wait(&mailbox).await }).await,
         Err(error) => refuse(&error),
     }
 }
@@ -121,13 +113,13 @@ async fn login_take_in(
     Json(token): Json<RefreshToken>,
 ) -> Response {
     match address(&mailbox) {
-        Ok(mailbox) => answer(ops.login_take_in(&mailbox, Secret::new(token.refresh_token)).await),
+        Ok(mailbox) => answer(async move { ops.login_take_in(&mailbox, Secret::new(token.refresh_token)).await }).await,
         Err(error) => refuse(&error),
     }
 }
 
 async fn send_test(State(ops): State<Ops>, Json(order): Json<SendTest>) -> Response {
-    answer(ops.send_test(&order).await)
+    answer(async move { ops.send_test(&order).await }).await
 }
 
 fn queue_id(text: &str) -> Result<QueueId, OpsError> {
@@ -138,10 +130,14 @@ fn address(text: &str) -> Result<Address, OpsError> {
     Address::parse(text).map_err(|error| OpsError::NotFound(error.to_string()))
 }
 
-fn answer<T: serde::Serialize>(result: Result<T, OpsError>) -> Response {
-    match result {
-        Ok(value) => Json(value).into_response(),
-        Err(error) => refuse(&error),
+/// Carries an order out to its end, whether or not whoever gave it still waits: half an order would leave the scheduler in the dark.
+async fn answer<T: Serialize + Send + 'static>(
+    order: impl Future<Output = Result<T, OpsError>> + Send + 'static,
+) -> Response {
+    match tokio::spawn(order).await {
+        Ok(Ok(value)) => Json(value).into_response(),
+        Ok(Err(error)) => refuse(&error),
+        Err(_panic) => refuse(&OpsError::Failed("this failed within the relay; see its log".to_owned())),
     }
 }
 

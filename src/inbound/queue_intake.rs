@@ -50,8 +50,9 @@ impl Intake for QueueIntake {
         let file = matches!(incoming.body, Body::File(_)).then(|| incoming.body.clone());
         if let Err(error) = self.store.commit(Change::Accept(Box::new(incoming))).await {
             tracing::error!(%id, %error, "could not keep a message; its sender is told to try again");
-            // What was under way when the writer ended may be on disk: then its file is needed.
-            if let (Some(file), false) = (file, error == CommitError::Closed) {
+            // The store has removed it already when the disk was full. What was under way when the writer ended may be on disk: then its
+            // file is needed.
+            if let (Some(file), CommitError::Failed(_)) = (file, &error) {
                 self.store.bodies().discard(file).await;
             }
             return Err(if error == CommitError::Full { AcceptError::Full } else { AcceptError::Unavailable });

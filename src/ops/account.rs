@@ -71,8 +71,8 @@ impl Ops {
         let account = self.account(mailbox)?;
         self.sign_ins.retry(&account.mailbox).await;
         let mailbox = account.mailbox.clone();
-        self.store.commit(Change::Wake { account: mailbox.clone(), at: self.clock.now() }).await?;
         self.schedule.tell(Event::Released { account: mailbox.clone(), why: "by an administrator".to_owned() });
+        self.store.commit(Change::Wake { account: mailbox.clone(), at: self.clock.now() }).await?;
         self.schedule.tell(Event::Changed { account: mailbox });
         self.schedule.standings().await;
         Ok(())

@@ -24,7 +24,7 @@ use crate::store::{ReadError, Store};
 
 pub use account::AccountView;
 pub use login::{DevicePrompt, LoginDone};
-pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, view};
+pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{AccountStatus, HoldView, PaceView, PauseView, QueueCounts, SignInView, Status};
 

@@ -6,14 +6,28 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Ops, OpsError};
-use crate::message::{Address, QueueId};
+use crate::message::{Address, NotAnId, QueueId};
 use crate::schedule::Event;
 use crate::store::{Archived, Change, JournalEntry, MessageState, RecipientRow, RecipientState, Stored};
 
 /// How many messages are read at a time.
 const PAGE: u32 = 1000;
+/// How many messages are changed at a time.
+const SHARE: u32 = 500;
 /// All mail travels in one lane.
 const LANE: &str = "normal";
+
+/// Which messages an order is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// These.
+    Ids(Vec<String>),
+    /// Everything in the queue, dead letters too.
+    All,
+    /// Every dead letter.
+    Dead,
+}
 
 /// An unfinished or dead message, as `queue list --json` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,41 +115,72 @@ impl Ops {
         Ok(MessageDetail { message, journal: journal.into_iter().map(JournalView::from).collect() })
     }
 
-    /// Waiting, held and dead messages are due now. Nothing is done if one of the ids is unknown.
-    pub async fn queue_retry(&self, ids: Vec<QueueId>) -> Result<usize, OpsError> {
-        let accounts = self.accounts_of(&ids).await?;
-        let count = ids.len();
-        self.store.commit(Change::Retry { ids, at: self.clock.now() }).await?;
-        self.changed(accounts);
-        Ok(count)
+    /// Waiting, held and dead messages are due now; how many.
+    pub async fn queue_retry(&self, which: Selection) -> Result<usize, OpsError> {
+        let at = self.clock.now();
+        self.change(which, |ids| Change::Retry { ids, at }).await
     }
 
-    /// Messages are thrown away. Nothing is done if one of the ids is unknown.
-    pub async fn queue_delete(&self, ids: Vec<QueueId>) -> Result<usize, OpsError> {
-        let accounts = self.accounts_of(&ids).await?;
-        let count = ids.len();
-        self.store.commit(Change::Delete { ids, at: self.clock.now() }).await?;
-        self.changed(accounts);
-        Ok(count)
+    /// Messages are thrown away; how many.
+    pub async fn queue_delete(&self, which: Selection) -> Result<usize, OpsError> {
+        let at = self.clock.now();
+        self.change(which, |ids| Change::Delete { ids, at }).await
     }
 
-    /// The accounts of these messages, all of which have to be unfinished or dead.
-    async fn accounts_of(&self, ids: &[QueueId]) -> Result<HashSet<Address>, OpsError> {
-        let mut accounts = HashSet::new();
+    /// A share at a time, so that mail can be taken in between. Of messages that are named one by one, none may be unknown; of many, those
+    /// that have left meanwhile are none of them any more.
+    async fn change(&self, which: Selection, change: impl Fn(Vec<QueueId>) -> Change) -> Result<usize, OpsError> {
+        let mut changed = 0;
+        let mut after = None;
+        let named = match &which {
+            Selection::Ids(ids) => Some(self.named(ids).await?),
+            Selection::All | Selection::Dead => None,
+        };
+        if let Some(named) = named {
+            for share in named.chunks(SHARE as usize) {
+                changed += self.change_share(share, &change).await?;
+            }
+            return Ok(changed);
+        }
+        loop {
+            let page = self.store.list(after, SHARE).await?;
+            let Some(last) = page.last() else { return Ok(changed) };
+            after = Some(last.id);
+            let is_meant = |stored: &&Stored| which == Selection::All || stored.state == MessageState::Dead;
+            let share: Vec<_> =
+                page.iter().filter(is_meant).map(|stored| (stored.id, stored.account.clone())).collect();
+            changed += self.change_share(&share, &change).await?;
+        }
+    }
+
+    async fn change_share(
+        &self,
+        share: &[(QueueId, Address)],
+        change: impl Fn(Vec<QueueId>) -> Change,
+    ) -> Result<usize, OpsError> {
+        if share.is_empty() {
+            return Ok(0);
+        }
+        self.store.commit(change(share.iter().map(|(id, _)| *id).collect())).await?;
+        let accounts: HashSet<&Address> = share.iter().map(|(_, account)| account).collect();
+        for account in accounts {
+            self.schedule.tell(Event::Changed { account: account.clone() });
+        }
+        Ok(share.len())
+    }
+
+    /// The messages of these ids with their accounts, all of which have to be unfinished or dead.
+    async fn named(&self, ids: &[String]) -> Result<Vec<(QueueId, Address)>, OpsError> {
+        let mut found = Vec::new();
         let mut missing = Vec::new();
-        for &id in ids {
+        for text in ids {
+            let id: QueueId = text.parse().map_err(|error: NotAnId| OpsError::NotFound(error.to_string()))?;
             match self.store.message(id).await? {
-                Some(stored) => drop(accounts.insert(stored.account)),
+                Some(stored) => found.push((id, stored.account)),
                 None => missing.push(id),
             }
         }
-        if missing.is_empty() { Ok(accounts) } else { Err(unknown(&missing)) }
-    }
-
-    fn changed(&self, accounts: HashSet<Address>) {
-        for account in accounts {
-            self.schedule.tell(Event::Changed { account });
-        }
+        if missing.is_empty() { Ok(found) } else { Err(unknown(&missing)) }
     }
 
     pub(super) async fn held_accounts(&self) -> HashSet<Address> {

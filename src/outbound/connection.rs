@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
@@ -103,6 +104,7 @@ pub(super) struct Opening<'a> {
     pub(super) hostname: &'a str,
     pub(super) tls: &'a TlsConfigs,
     pub(super) timeouts: Timeouts,
+    pub(super) hurry: &'a CancellationToken,
 }
 
 /// A session that is logged in.
@@ -118,6 +120,8 @@ pub(super) struct Connection {
     pub(super) messages: u32,
     /// The last transaction failed: RSET goes before the next one.
     pub(super) needs_reset: bool,
+    /// The relay is about to end: a message whose dot has left is in doubt now rather than cut off without a word.
+    hurry: CancellationToken,
     /// Last, so that the socket is closed before it counts as closed.
     _counted: Counted,
 }
@@ -143,6 +147,7 @@ impl Connection {
             opened: Instant::now(),
             messages: 0,
             needs_reset: false,
+            hurry: opening.hurry.clone(),
             _counted: counted,
         };
         connection.greet().await?;
@@ -185,6 +190,16 @@ impl Connection {
     /// The next reply.
     pub(super) async fn reply(&mut self, doing: &'static str, limit: Duration) -> Result<Reply, AttemptError> {
         self.wire.reply(limit).await.map_err(|no_reply| self.failed(doing, no_reply))
+    }
+
+    /// The answer to the final dot, unless the relay is about to end.
+    pub(super) async fn last_reply(&mut self) -> Result<Reply, AttemptError> {
+        let doing = "waiting for the answer to the message";
+        let (hurry, limit) = (self.hurry.clone(), self.timeouts.data_end);
+        match hurry.run_until_cancelled(self.reply(doing, limit)).await {
+            Some(reply) => reply,
+            None => Err(self.failed(doing, NoReply::Lost(io::Error::other("the relay is being stopped")))),
+        }
     }
 
     /// A reply that nobody has asked for yet.

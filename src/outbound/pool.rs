@@ -48,6 +48,7 @@ struct Inner {
     tls: TlsConfigs,
     timeouts: Timeouts,
     bounds: Bounds,
+    hurry: CancellationToken,
 }
 
 /// Sessions of one key may stand in for each other.
@@ -98,6 +99,11 @@ impl Pool {
         close(self.remove(|_| true)).await;
     }
 
+    /// The relay is about to end: whoever waits for the answer to a message that has left whole gets "in doubt" at once.
+    pub fn hurry(&self) {
+        self.inner.hurry.cancel();
+    }
+
     /// Closes what expires until told to stop, then everything.
     pub async fn tend(&self, stop: CancellationToken) {
         let every = (self.inner.bounds.idle / 6).max(Duration::from_millis(10));
@@ -142,7 +148,7 @@ impl Pool {
         }
         let counted = self.inner.sessions.count(&account.login);
         let (tls, timeouts) = (&self.inner.tls, self.inner.timeouts);
-        Connection::open(Opening { account, token, hostname, tls, timeouts }, counted).await
+        Connection::open(Opening { account, token, hostname, tls, timeouts, hurry: &self.inner.hurry }, counted).await
     }
 
     /// Keeps a session for the next message.

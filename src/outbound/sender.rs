@@ -20,6 +20,11 @@ use crate::store::{
     Change, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored, Waiting,
 };
 
+/// How long a message is left alone that could not be read, so that one that is damaged does not stop the others.
+const UNREADABLE: Duration = Duration::from_mins(15);
+/// How soon an account without a keeper is looked at again.
+const NOT_THERE_YET: Duration = Duration::from_secs(5);
+
 /// Makes attempts and records what came of them.
 pub struct Sender {
     /// The queue.
@@ -46,9 +51,16 @@ impl Courier for Sender {
             Err(error) => return unreadable(id, self.clock.now(), &error.to_string()),
         };
         let again = waiting_again(&stored);
+        if stored.due_at > self.clock.now() {
+            return Outcome::NotDue(again);
+        }
         let body = match self.store.body(id).await {
             Ok(Some(body)) => body,
-            Ok(None) => return Outcome::Gone,
+            Ok(None) => {
+                let source = io::Error::from(io::ErrorKind::NotFound);
+                self.hold_message(account, &stored, &source, self.clock.now()).await;
+                return Outcome::Gone;
+            }
             Err(error) => return unreadable(id, self.clock.now(), &error.to_string()),
         };
         let token = match self.sign_ins.token(&mailbox).await {
@@ -95,7 +107,11 @@ impl Sender {
                 Outcome::Held { again, hold: Hold { account, cause, reply, error, codes, since, probe_at, probes: 0 } }
             }
             NoToken::Unavailable { error, retry_at } => Outcome::Unreachable { again, error, retry_at: Some(retry_at) },
-            NoToken::UnknownAccount => Outcome::Gone,
+            // A new account is scheduled a moment before it is known there.
+            NoToken::UnknownAccount => {
+                let error = "the account's sign-in is not there yet".to_owned();
+                Outcome::Unreachable { again, error, retry_at: Some(self.clock.now() + NOT_THERE_YET) }
+            }
         }
     }
 
@@ -162,19 +178,10 @@ impl Sender {
         Outcome::Answered { sent, again }
     }
 
-    /// A record that cannot be written is tried again until it can: the far side has answered, and forgetting that means sending
-    /// the message twice.
+    /// The far side has answered: forgetting that would mean sending the message twice.
     async fn write(&self, record: Record, stored: &Stored) {
         let id = record.id;
-        let mut wait = Duration::from_millis(100);
-        while let Err(error) = self.store.commit(Change::Record(Box::new(record.clone()))).await {
-            tracing::error!(%id, %error, "could not write what became of a message; trying again");
-            if matches!(error, crate::store::CommitError::Closed) {
-                return;
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
-        }
+        self.store.insist(Change::Record(Box::new(record.clone()))).await;
         for update in record.recipients {
             let Some(row) = stored.recipients.get(update.index) else { continue };
             let (state, reply) = (update.state, update.reply);
@@ -285,7 +292,7 @@ fn waiting_again(stored: &Stored) -> Waiting {
 
 fn unreadable(id: QueueId, now: Timestamp, error: &str) -> Outcome {
     tracing::error!(%id, error, "could not read a message");
-    let again = Waiting { id, due_at: now, recipients: 1 };
+    let again = Waiting { id, due_at: now + UNREADABLE, recipients: 1 };
     Outcome::Unreachable { again, error: format!("the queue cannot be read: {error}"), retry_at: None }
 }
 

@@ -255,8 +255,7 @@ impl Transaction<'_, '_> {
         encoder.finish(&mut wire);
         self.outcome.mended = encoder.mended();
         self.send_last(&wire).await?;
-        let limit = self.connection.timeouts.data_end;
-        match self.connection.reply("waiting for the answer to the message", limit).await {
+        match self.connection.last_reply().await {
             Ok(reply) => Err(self.settle(Step::DataEnd, &reply)),
             Err(error) => Err(self.in_doubt(&error)),
         }

@@ -9,12 +9,16 @@ use jiff::Timestamp;
 use super::pace::{Limits, Pace, Turn};
 use super::retry;
 use super::window::{Load, Window};
-use crate::config::{Account, Config};
+use crate::config::Config;
 use crate::message::{Address, QueueId};
 use crate::store::{Hold, HoldCause, Sent, Waiting};
 
 /// However long the configured waits are: an upstream that cannot be reached is tried this often, by one message.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// How often the store is asked although nothing seems to be missing: whatever was overlooked waits no longer than this.
+const LOOK_AGAIN: Duration = Duration::from_mins(10);
+/// A step back of the clock that is more than its being set right.
+const CLOCK_STEP: Duration = Duration::from_mins(1);
 /// When the store could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 /// When a held login is tried again without a person; the last one repeats.
@@ -114,6 +118,8 @@ pub enum Outcome {
         /// What the account waits for.
         hold: Hold,
     },
+    /// It was not due after all: put off meanwhile.
+    NotDue(Waiting),
     /// There is nothing to do for it: deleted or settled meanwhile.
     Gone,
 }
@@ -143,6 +149,8 @@ pub enum Action {
     },
     /// Log in without sending, and say how it went.
     Probe(Address),
+    /// The clock has gone back: what waits in the store for a time that is now far off is due, then [`Event::Changed`] is told.
+    Wake(Address, Timestamp),
 }
 
 /// Where an account stands, for `status`.
@@ -169,6 +177,10 @@ pub struct Scheduler {
     /// By login: accounts that share one share its pace.
     paces: HashMap<Address, Pace>,
     retry: Vec<Duration>,
+    /// When the clock was last looked at.
+    last: Option<Timestamp>,
+    /// When the store is asked again although nothing seems to be missing.
+    look_again_at: Option<Timestamp>,
     /// Which account is looked at first next time, so that accounts sharing a login take turns.
     first: usize,
 }
@@ -176,6 +188,8 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct AccountQueue {
     login: Address,
+    /// No longer configured. What is under way still ends here, and a hold is not forgotten.
+    is_removed: bool,
     window: Window,
     under_way: usize,
     hold: Option<Hold>,
@@ -192,16 +206,17 @@ struct Pause {
 }
 
 impl Hold {
-    /// When the scheduler tries the login. What holds because of the sign-in is tried by whoever keeps the sign-in.
-    fn login_probe_at(&self) -> Option<Timestamp> {
-        self.probe_at.filter(|_| self.cause == HoldCause::Login)
+    /// Whether it may end by itself. Whoever keeps the sign-in tries that too; a probe from here is the net below.
+    fn is_probed(&self) -> bool {
+        self.cause != HoldCause::Manual
     }
 }
 
 impl AccountQueue {
-    fn new(account: &Account) -> Self {
+    fn new(login: Address) -> Self {
         Self {
-            login: account.login.clone(),
+            login,
+            is_removed: false,
             window: Window::default(),
             under_way: 0,
             hold: None,
@@ -230,9 +245,12 @@ impl Scheduler {
             }
         }
         for hold in holds {
-            if let Some(queue) = scheduler.queues.get_mut(&hold.account) {
-                queue.hold = Some(hold);
-            }
+            // The account may come back, and then it is still held.
+            let queue = scheduler
+                .queues
+                .entry(hold.account.clone())
+                .or_insert_with(|| AccountQueue { is_removed: true, ..AccountQueue::new(hold.account.clone()) });
+            queue.hold = Some(hold);
         }
         scheduler
     }
@@ -240,9 +258,10 @@ impl Scheduler {
     /// Takes in what happened, and says what is to be done.
     pub fn on(&mut self, event: Event, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.mind_the_clock(now, &mut actions);
         match event {
             Event::Accepted { account, waiting } => self.with(&account, |queue| queue.window.insert(&waiting)),
-            Event::Overflowed => self.queues.values_mut().for_each(|queue| queue.window.expect_more()),
+            Event::Overflowed => self.forget_windows(),
             Event::Loaded { account, load, messages } => self.with(&account, |queue| {
                 if let Some(messages) = messages {
                     queue.window.loaded(load, &messages);
@@ -259,6 +278,10 @@ impl Scheduler {
             Event::Probed { account, result } => self.probed(&account, result, now, &mut actions),
             Event::Changed { account } => self.with(&account, |queue| queue.window.forget()),
             Event::Configured(config) => self.configure(&config),
+            Event::Woken if self.look_again_at.is_none_or(|when| when <= now) => {
+                self.look_again_at = Some(now + LOOK_AGAIN);
+                self.forget_windows();
+            }
             Event::Woken => {}
         }
         self.dispatch(now, &mut actions);
@@ -269,12 +292,12 @@ impl Scheduler {
     pub fn next_wake(&mut self, now: Timestamp) -> Option<Timestamp> {
         let mut earliest: Option<Timestamp> = None;
         let mut consider = |when: Timestamp| earliest = Some(earliest.map_or(when, |e| e.min(when)));
-        for queue in self.queues.values() {
+        for queue in self.queues.values().filter(|queue| !queue.is_removed) {
             if let Some(when) = queue.read_again_at {
                 consider(when);
             }
             if let Some(hold) = &queue.hold {
-                if let (Some(when), false) = (hold.login_probe_at(), queue.probing) {
+                if let (Some(when), false) = (hold.probe_at, queue.probing) {
                     consider(when);
                 }
                 continue;
@@ -285,9 +308,15 @@ impl Scheduler {
                 consider(due);
                 continue;
             }
-            let turn = self.paces.get_mut(&queue.login).map(|pace| pace.turn(now, first.recipients));
-            if let Some(Turn::At(when)) = turn {
-                consider(when);
+            // Whoever tries for the others will have an answer, and that is an event.
+            if queue.pause.is_some() && queue.under_way > 0 {
+                continue;
+            }
+            match self.paces.get_mut(&queue.login).map(|pace| pace.turn(now, first.recipients)) {
+                Some(Turn::At(when)) => consider(when),
+                // It has become due since the last event.
+                Some(Turn::Now) => consider(now),
+                Some(Turn::Busy) | None => {}
             }
         }
         earliest
@@ -298,6 +327,7 @@ impl Scheduler {
         let paces = &mut self.paces;
         self.queues
             .iter()
+            .filter(|(_, queue)| !queue.is_removed)
             .map(|(account, queue)| {
                 let mut pace = paces.get_mut(&queue.login);
                 Standing {
@@ -326,12 +356,16 @@ impl Scheduler {
     /// Accounts that are gone take nothing with them: their mail waits in the store until they are back or it is moved.
     fn configure(&mut self, config: &Config) {
         self.retry.clone_from(&config.queue.retry);
-        self.queues.retain(|mailbox, _| config.account(mailbox).is_some());
+        for (mailbox, queue) in &mut self.queues {
+            queue.is_removed = config.account(mailbox).is_none();
+            queue.window.forget();
+        }
         let mut limits: HashMap<Address, Limits> = HashMap::new();
         for account in &config.accounts {
             let own = Limits::of(account);
             limits.entry(account.login.clone()).and_modify(|limits| *limits = limits.and(own)).or_insert(own);
-            let queue = self.queues.entry(account.mailbox.clone()).or_insert_with(|| AccountQueue::new(account));
+            let queue =
+                self.queues.entry(account.mailbox.clone()).or_insert_with(|| AccountQueue::new(account.login.clone()));
             queue.login = account.login.clone();
         }
         // A pace outlives its account: what a login has sent today counts, should it come back.
@@ -364,7 +398,9 @@ impl Scheduler {
                     queue.window.insert(&again);
                 }
             }
-            Outcome::Gone => {}
+            Outcome::NotDue(again) => queue.window.insert(&again),
+            // Should the store know better, it is asked.
+            Outcome::Gone => queue.window.forget(),
             Outcome::Unreachable { again, error, retry_at } => {
                 queue.window.insert(&again);
                 queue.pause = Some(longer_pause(queue.pause.take(), &steps, error, retry_at, now));
@@ -376,19 +412,43 @@ impl Scheduler {
         }
     }
 
+    fn forget_windows(&mut self) {
+        self.queues.values_mut().for_each(|queue| queue.window.forget());
+    }
+
+    /// A clock that goes back far takes what was planned with it: nothing waits for a time that was only ever a mistake.
+    fn mind_the_clock(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(last) = self.last.replace(now).filter(|&last| now + CLOCK_STEP < last) else { return };
+        let step = last.duration_since(now);
+        tracing::warn!(seconds = step.as_secs(), "the clock has gone back; what was planned is planned anew");
+        let earlier = |when: &mut Timestamp| *when = when.checked_sub(step).unwrap_or(now);
+        self.look_again_at = None;
+        for (account, queue) in &mut self.queues {
+            queue.pause.iter_mut().for_each(|pause| earlier(&mut pause.until));
+            queue.read_again_at.iter_mut().for_each(earlier);
+            queue.hold.iter_mut().filter_map(|hold| hold.probe_at.as_mut()).for_each(earlier);
+            if !queue.is_removed {
+                actions.push(Action::Wake(account.clone(), now));
+            }
+        }
+    }
+
     /// A new cause replaces an older one, save that a person's word counts most.
     fn hold(&mut self, mut hold: Hold, actions: &mut Vec<Action>) {
         let Some(queue) = self.queues.get_mut(&hold.account) else { return };
         let current = queue.hold.as_ref();
         let is_news = current.is_none_or(|current| current.cause != hold.cause);
         match current {
-            Some(current) if is_news && (current.cause == HoldCause::Manual || queue.probing) => return,
+            Some(current) if is_news && current.cause == HoldCause::Manual => return,
+            // What a probe meets is for its own answer to tell.
+            Some(_) if is_news && queue.probing && hold.cause != HoldCause::Manual => return,
             // Attempts that were under way together are refused together, and a probe of the sign-in fails as it did before.
             Some(current) if !is_news => {
                 hold.since = current.since;
                 hold.probe_at = hold.probe_at.or(current.probe_at);
+                hold.probes = hold.probes.max(current.probes);
             }
-            _ if hold.cause == HoldCause::Login => hold.probe_at = Some(hold.since + PROBES[0]),
+            _ if hold.is_probed() => hold.probe_at = hold.probe_at.or(Some(hold.since + PROBES[0])),
             _ => {}
         }
         if queue.hold.as_ref() != Some(&hold) {
@@ -426,7 +486,8 @@ impl Scheduler {
 
     fn probed(&mut self, account: &Address, result: Result<(), String>, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(queue) = self.queues.get_mut(account) else { return };
-        if !std::mem::take(&mut queue.probing) {
+        let is_probed = queue.hold.as_ref().is_some_and(Hold::is_probed);
+        if !std::mem::take(&mut queue.probing) || !is_probed {
             return;
         }
         match result {
@@ -436,14 +497,17 @@ impl Scheduler {
                 hold.probes += 1;
                 let step = (hold.probes as usize).min(PROBES.len() - 1);
                 hold.probe_at = Some(now + PROBES[step]);
-                hold.reply = Some(reply);
+                if hold.cause == HoldCause::Login {
+                    hold.reply = Some(reply);
+                }
                 actions.push(Action::Hold { hold: hold.clone(), is_news: false });
             }
         }
     }
 
     fn dispatch(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let accounts: Vec<Address> = self.queues.keys().cloned().collect();
+        let accounts = self.queues.iter().filter(|(_, queue)| !queue.is_removed);
+        let accounts: Vec<Address> = accounts.map(|(account, _)| account.clone()).collect();
         self.first = self.first.wrapping_add(1);
         for n in 0..accounts.len() {
             let account = &accounts[(self.first + n) % accounts.len()];
@@ -466,7 +530,7 @@ impl Scheduler {
     fn send(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(queue) = self.queues.get_mut(account) else { return };
         if let Some(hold) = &queue.hold {
-            if !queue.probing && hold.login_probe_at().is_some_and(|when| when <= now) {
+            if !queue.probing && hold.probe_at.is_some_and(|when| when <= now) {
                 queue.probing = true;
                 actions.push(Action::Probe(account.clone()));
             }

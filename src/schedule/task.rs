@@ -14,7 +14,7 @@ use super::{Action, Event, Outcome, Scheduler, Standing};
 use crate::clock::Clock;
 use crate::journal::{Feed, Happening};
 use crate::message::{Address, QueueId};
-use crate::store::{Change, Next, Record, Store, Waiting};
+use crate::store::{Change, Hold, Next, Record, Store, Waiting};
 
 /// Announcements of accepted mail that may be under way; more than that is found in the store instead.
 const ANNOUNCEMENTS: usize = 8192;
@@ -100,9 +100,11 @@ pub struct Desk<C> {
 
 /// Runs the scheduler until `stop`, and then until the attempts under way have ended.
 pub async fn run<C: Courier>(desk: Desk<C>, scheduler: Scheduler, letters: Letters, stop: CancellationToken) {
-    let (holds, holds_out) = mpsc::unbounded_channel();
-    let recorder = tokio::spawn(record_holds(desk.store.clone(), desk.feed.clone(), holds_out));
-    let mut task = Task { desk, scheduler, letters, holds, attempts: TaskTracker::new(), running: 0, stopping: false };
+    let (decided, to_write) = mpsc::unbounded_channel();
+    let recorder = Recorder { store: desk.store.clone(), feed: desk.feed.clone(), inbox: desk.inbox.clone() };
+    let recorder = tokio::spawn(recorder.run(to_write));
+    let mut task =
+        Task { desk, scheduler, letters, decided, attempts: TaskTracker::new(), running: 0, stopping: false };
     task.run(stop).await;
     task.attempts.close();
     task.attempts.wait().await;
@@ -116,7 +118,7 @@ struct Task<C> {
     desk: Desk<C>,
     scheduler: Scheduler,
     letters: Letters,
-    holds: mpsc::UnboundedSender<Action>,
+    decided: mpsc::UnboundedSender<Action>,
     attempts: TaskTracker,
     running: usize,
     stopping: bool,
@@ -134,6 +136,8 @@ impl<C: Courier> Task<C> {
                 Some(letter) = self.letters.events.recv() => self.open(letter),
                 Some(first) = self.letters.accepted.recv() => self.accept(first),
                 () = clock.sleep_until(wake), if !self.stopping => self.take(Event::Woken),
+                // It has panicked. Returning early ends the relay, which is better than holds that nobody hears of.
+                () = self.decided.closed() => return,
             }
             if self.letters.overflowed.swap(false, Ordering::AcqRel) {
                 self.take(Event::Overflowed);
@@ -176,8 +180,8 @@ impl<C: Courier> Task<C> {
     fn carry_out(&mut self, action: Action) {
         let inbox = self.desk.inbox.clone();
         match action {
-            Action::Hold { .. } | Action::Release { .. } => {
-                let _ = self.holds.send(action);
+            Action::Hold { .. } | Action::Release { .. } | Action::Wake(..) => {
+                let _ = self.decided.send(action);
             }
             // What is not begun any more waits in the store for the next start.
             _ if self.stopping => {}
@@ -230,9 +234,7 @@ async fn attempt<C: Courier>(desk: Attempting<C>, account: Address, id: QueueId)
         sent: None,
         journal: "held: the attempt failed within the relay itself, which is a fault in it; see the log".to_owned(),
     };
-    if let Err(error) = desk.store.commit(Change::Record(Box::new(record))).await {
-        tracing::error!(%id, %error, "could not write that the message is held");
-    }
+    desk.store.insist(Change::Record(Box::new(record))).await;
     Outcome::Gone
 }
 
@@ -242,31 +244,51 @@ struct Attempting<C> {
     clock: Clock,
 }
 
-/// Writes holds and releases in the order in which they were decided.
-async fn record_holds(store: Store, feed: Feed, mut decided: mpsc::UnboundedReceiver<Action>) {
-    while let Some(action) = decided.recv().await {
-        let (account, is_held, change, what) = match action {
-            Action::Hold { hold, is_news: false } => {
-                if let Err(error) = store.commit(Change::Hold(Box::new(hold))).await {
-                    tracing::error!(%error, "could not write what has changed about a hold");
+/// Writes what the scheduler has decided in the order in which it was decided, and tells of it.
+struct Recorder {
+    store: Store,
+    feed: Feed,
+    inbox: Inbox,
+}
+
+impl Recorder {
+    async fn run(self, mut decided: mpsc::UnboundedReceiver<Action>) {
+        while let Some(action) = decided.recv().await {
+            match action {
+                Action::Hold { hold, is_news } => self.hold(hold, is_news).await,
+                Action::Release { account, at, why } => {
+                    let what = format!("released: {why}");
+                    self.write(&account, Change::Release { account: account.clone(), at, why }).await;
+                    self.tell(account, false, what);
                 }
-                continue;
+                Action::Wake(account, at) => {
+                    self.write(&account, Change::Wake { account: account.clone(), at }).await;
+                    self.inbox.tell(Event::Changed { account });
+                }
+                Action::Load(..) | Action::Attempt(..) | Action::Probe(_) => {}
             }
-            Action::Hold { hold, is_news: true } => {
-                let why = hold.reply.as_deref().or(hold.error.as_deref()).unwrap_or_default();
-                let what = format!("held: {}{}{why}", hold.cause, if why.is_empty() { "" } else { ": " });
-                (hold.account.clone(), true, Change::Hold(Box::new(hold)), what)
-            }
-            Action::Release { account, at, why } => {
-                let what = format!("released: {why}");
-                (account.clone(), false, Change::Release { account, at, why }, what)
-            }
-            Action::Load(..) | Action::Attempt(..) | Action::Probe(_) => continue,
-        };
-        tracing::warn!(%account, "{what}");
-        if let Err(error) = store.commit(change).await {
-            tracing::error!(%account, %error, "could not write that the account is {what}");
         }
-        feed.tell(Happening::Account { account, is_held, what });
+    }
+
+    async fn hold(&self, hold: Hold, is_news: bool) {
+        let why = hold.reply.as_deref().or(hold.error.as_deref()).unwrap_or_default();
+        let what = format!("held: {}{}{why}", hold.cause, if why.is_empty() { "" } else { ": " });
+        let account = hold.account.clone();
+        self.write(&account, Change::Hold(Box::new(hold))).await;
+        if is_news {
+            self.tell(account, true, what);
+        }
+    }
+
+    /// In memory it is in force all the same; what cannot be written is lost with the next restart only.
+    async fn write(&self, account: &Address, change: Change) {
+        if let Err(error) = self.store.commit(change).await {
+            tracing::error!(%account, %error, "could not write a hold, a release or a wake");
+        }
+    }
+
+    fn tell(&self, account: Address, is_held: bool, what: String) {
+        tracing::warn!(%account, "{what}");
+        self.feed.tell(Happening::Account { account, is_held, what });
     }
 }

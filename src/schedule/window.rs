@@ -28,6 +28,8 @@ pub struct Window {
 #[derive(Clone, Debug, Default)]
 struct Loading {
     ended: HashSet<QueueId>,
+    /// What came meanwhile and found no place: from here on nothing is known.
+    gap: Option<(Timestamp, QueueId)>,
 }
 
 /// A load that was asked for; its answer has to name it.
@@ -92,12 +94,7 @@ impl Window {
         }
     }
 
-    /// The store has more than is known, whatever was known before: an event was lost.
-    pub fn expect_more(&mut self) {
-        self.more = true;
-    }
-
-    /// The queue was changed in the store: what is known is worth nothing, and so is a load under way.
+    /// The queue was changed in the store, or news of it was lost: what is known is worth nothing, and so is a load under way.
     pub fn forget(&mut self) {
         self.due.clear();
         self.known.clear();
@@ -122,7 +119,10 @@ impl Window {
             return;
         }
         let Some(loading) = self.loading.take() else { return };
-        self.more = messages.len() >= load.limit as usize;
+        let cut = (messages.len() >= load.limit as usize).then(|| messages.last()).flatten();
+        let cut = cut.map(|last| (last.due_at, last.id.next()));
+        let gap = cut.into_iter().chain(loading.gap).min();
+        self.more = gap.is_some();
         for waiting in messages {
             let is_stale = loading.ended.contains(&waiting.id) || self.under_way.contains(&waiting.id);
             if !is_stale && !self.known.contains_key(&waiting.id) {
@@ -130,10 +130,9 @@ impl Window {
                 self.known.insert(waiting.id, waiting.due_at);
             }
         }
-        // An answer cut off at its limit says nothing of what lies behind its last message.
-        if let (true, Some(last)) = (self.more, messages.last()) {
-            let behind = self.due.split_off(&(last.due_at, last.id.next()));
-            for (_, id) in behind.into_keys() {
+        // Behind the end of an answer that was cut off, and behind what found no place meanwhile, something may be missing.
+        if let Some(gap) = gap {
+            for (_, id) in self.due.split_off(&gap).into_keys() {
                 self.known.remove(&id);
             }
         }
@@ -159,9 +158,12 @@ impl Window {
 
     fn trim(&mut self) {
         while self.due.len() > SIZE {
-            if let Some(((_, id), _)) = self.due.pop_last() {
-                self.known.remove(&id);
+            if let Some((key, _)) = self.due.pop_last() {
+                self.known.remove(&key.1);
                 self.more = true;
+                if let Some(loading) = &mut self.loading {
+                    loading.gap = Some(loading.gap.map_or(key, |gap| gap.min(key)));
+                }
             }
         }
     }
@@ -197,7 +199,7 @@ mod tests {
     fn an_answer_older_than_the_end_of_an_attempt_does_not_bring_the_message_back() {
         let mut window = loaded(&[waiting(1, 0)]);
         window.take_first();
-        window.expect_more();
+        window.forget();
         let load = window.load().unwrap();
         window.ended(QueueId::from_number(1));
         window.loaded(load, &[waiting(1, 0)]);
@@ -233,10 +235,33 @@ mod tests {
         assert_eq!(window.first().unwrap().id.number(), 4_999);
     }
 
+    #[test]
+    fn what_finds_no_place_during_a_load_is_looked_for_though_the_answer_was_short() {
+        let mut window = Window::default();
+        let load = window.load().unwrap();
+        for n in 0..=i64::try_from(SIZE).unwrap() {
+            window.insert(&waiting(n, n));
+        }
+        window.loaded(load, &[]);
+        while window.take_first().is_some() {}
+        assert!(window.load().is_some(), "one is known to the store alone");
+    }
+
+    #[test]
+    fn lost_news_are_looked_for_at_once_even_behind_many_that_wait_for_their_time() {
+        let later: Vec<Waiting> = (0..300).map(|n| waiting(n, 3_600)).collect();
+        let mut window = loaded(&later);
+        window.forget();
+        let load = window.load().expect("the lost one may be due now");
+        window.forget();
+        window.loaded(load, &[]);
+        assert!(window.load().is_some(), "and news lost during that load, too");
+    }
+
     proptest! {
         /// Whatever happens in whatever order, every message of the store is taken exactly once per turn, in the end.
         #[test]
-        fn nothing_is_lost_or_taken_twice(steps in prop::collection::vec((0u8..6, 0i64..2_000), 1..400)) {
+        fn nothing_is_lost_or_taken_twice(steps in prop::collection::vec((0u8..9, 0i64..2_000), 1..400)) {
             let mut window = Window::default();
             let mut store: BTreeMap<(Timestamp, QueueId), Waiting> = BTreeMap::new();
             let mut under_way: Vec<Waiting> = Vec::new();
@@ -269,7 +294,27 @@ mod tests {
                     4 => if load.is_none() && let Some(asked) = window.load() {
                         load = Some((asked, store.values().take(asked.limit as usize).cloned().collect()));
                     },
-                    _ => if let Some((asked, answer)) = load.take() { window.loaded(asked, &answer); },
+                    5 => if let Some((asked, answer)) = load.take() { window.loaded(asked, &answer); },
+                    // Announcements were lost.
+                    6 => {
+                        for _ in 0..=(value % 20) {
+                            next += 1;
+                            let new = waiting(next, value);
+                            store.insert((new.due_at, new.id), new.clone());
+                        }
+                        window.forget();
+                    }
+                    // Retried by hand.
+                    7 => {
+                        let first = store.values().nth(usize::try_from(value).unwrap()).cloned();
+                        if let Some(w) = first && !under_way.iter().any(|u| u.id == w.id) {
+                            store.remove(&(w.due_at, w.id));
+                            let again = waiting(w.id.number(), 0);
+                            store.insert((again.due_at, again.id), again);
+                            window.forget();
+                        }
+                    }
+                    _ => {}
                 }
             }
             if let Some((asked, answer)) = load.take() { window.loaded(asked, &answer); }

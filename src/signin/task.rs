@@ -27,8 +27,8 @@ use crate::config::{Account, Secret};
 
 /// A keeper looks at the wall clock at least this often, so that suspends and jumps are noticed.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
-/// How long a stop waits for a refresh under way: its answer may hold the only good token.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long a stop waits for a refresh under way: its answer may hold the only good token. Less than the relay gives all of its work.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What others want of a keeper.
 pub(super) enum Command {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -78,8 +79,13 @@ impl Store {
     /// Opens the queue in `dir`: `queue.db` and `bodies/`, made if they are not there. The caller has locked the folder.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let folder = dir.join("bodies");
-        make_folder(&folder).map_err(|error| StoreError::Unusable { path: folder.clone(), why: error.to_string() })?;
-        let opened = sqlite::open(&dir.join("queue.db"))?;
+        let database = dir.join("queue.db");
+        let unusable = |error: std::io::Error| StoreError::Unusable { path: folder.clone(), why: error.to_string() };
+        if !database.exists() {
+            set_aside(&folder).map_err(unusable)?;
+        }
+        make_folder(&folder).map_err(unusable)?;
+        let opened = sqlite::open(&database)?;
         Self::start(opened, Bodies::new(Some(&folder)), Space::new(Some(dir.to_owned())))
     }
 
@@ -127,6 +133,19 @@ impl Store {
             change => drop(writer.write(change).await?),
         }
         Ok(())
+    }
+
+    /// Commits what must not be forgotten, such as what became of a message: tried again until it can, or the store is closed.
+    pub async fn insist(&self, change: Change) {
+        let mut wait = Duration::from_millis(100);
+        while let Err(error) = self.commit(change.clone()).await {
+            tracing::error!(%error, "could not write what must not be forgotten; trying again");
+            if error == CommitError::Closed {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
     }
 
     /// An id for a message that arrives at `now`: larger than all given out before, in this process and any earlier one.
@@ -271,6 +290,21 @@ impl Store {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// The bodies of a queue that was moved away or lost: a sweep would take them for orphans, and they may be the only copies.
+fn set_aside(folder: &Path) -> std::io::Result<()> {
+    let is_empty = match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(error),
+    };
+    if is_empty {
+        return Ok(());
+    }
+    let aside = folder.with_file_name(format!("bodies-without-queue-{}", Timestamp::now().as_second()));
+    tracing::error!(kept = %aside.display(), "there are bodies but no queue.db: they are kept apart, in case the queue comes back");
+    std::fs::rename(folder, aside)
 }
 
 fn make_folder(folder: &Path) -> std::io::Result<()> {

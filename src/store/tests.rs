@@ -300,3 +300,17 @@ fn a_folder_that_cannot_be_is_named_in_one_line() {
     let Err(refused) = Store::open(&file) else { panic!("it was opened") };
     assert!(refused.to_string().starts_with(&format!("cannot use {}", file.join("bodies").display())), "{refused}");
 }
+
+#[tokio::test]
+async fn bodies_without_their_queue_are_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("bodies")).unwrap();
+    let name = id(1).to_string();
+    std::fs::write(folder.path().join("bodies").join(&name), "the only copy").unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.sweep().await.unwrap(), 0);
+    let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let aside = names.into_iter().find(|path| path.to_string_lossy().contains("bodies-without-queue")).unwrap();
+    assert_eq!(std::fs::read_to_string(aside.join(name)).unwrap(), "the only copy");
+    assert!(std::fs::read_dir(folder.path().join("bodies")).unwrap().next().is_none());
+}

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use xoauth2_relay::ops::Selection;
 use xoauth2_relay::simulator::{Effect, Fault, Phase};
 
 use crate::support::{Client, MAILBOX, NOREPLY, PATIENCE, Rig, blocking, quick, without_received};
@@ -43,7 +44,7 @@ async fn a_refused_recipient_does_not_stop_the_others_and_is_kept_as_a_dead_lett
     // Retried, it goes to the one who does not have it.
     rig.simulator.clear_faults();
     let id = queue[0].id.parse().unwrap();
-    rig.relay.ops().queue_retry(vec![id]).await.unwrap();
+    rig.relay.ops().queue_retry(Selection::Ids(vec![queue[0].id.clone()])).await.unwrap();
     assert_eq!(rig.until_accepted(2).await[1].recipients, ["gone@example.com"]);
     rig.until_queue_is_empty().await;
     let detail = rig.relay.ops().queue_show(id).await.unwrap();

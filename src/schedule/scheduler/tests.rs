@@ -31,16 +31,19 @@ fn waiting(n: i64) -> Waiting {
 fn one_account() -> Scheduler {
     let mut scheduler =
         Scheduler::new(&config(&[("lms@contoso.com", "lms@contoso.com")]), Vec::new(), &[], false, start());
-    answer_loads(&mut scheduler, &[]);
+    wake(&mut scheduler, &[], start());
     scheduler
 }
 
-fn answer_loads(scheduler: &mut Scheduler, messages: &[Waiting]) -> Vec<Action> {
+/// Time has passed. Whatever the scheduler asks of the store is answered by `messages`; what else it wants done.
+fn wake(scheduler: &mut Scheduler, messages: &[Waiting], now: Timestamp) -> Vec<Action> {
     let mut others = Vec::new();
-    for action in scheduler.on(Event::Woken, start()) {
+    for action in scheduler.on(Event::Woken, now) {
         if let Action::Load(account, load) = action {
             let messages = Some(messages.to_vec());
-            others.extend(scheduler.on(Event::Loaded { account, load, messages }, start()));
+            others.extend(scheduler.on(Event::Loaded { account, load, messages }, now));
+        } else {
+            others.push(action);
         }
     }
     others
@@ -107,15 +110,15 @@ fn an_upstream_that_is_away_is_tried_by_one_message_after_ever_longer_pauses() {
         assert!(attempts(&finish(&mut scheduler, n, unreachable(n), now)).is_empty());
     }
     for minutes in [1, 5, 5, 5] {
-        let wake = scheduler.next_wake(now).unwrap();
-        assert_eq!(wake, now + Duration::from_mins(minutes));
-        now = wake;
-        let tried = attempts(&scheduler.on(Event::Woken, now));
+        let next = scheduler.next_wake(now).unwrap();
+        assert_eq!(next, now + Duration::from_mins(minutes));
+        now = next;
+        let tried = attempts(&wake(&mut scheduler, &[1, 2, 3].map(waiting), now));
         assert_eq!(tried, [1], "one message, never a burst");
         finish(&mut scheduler, 1, unreachable(1), now);
     }
     now = scheduler.next_wake(now).unwrap();
-    assert_eq!(attempts(&scheduler.on(Event::Woken, now)), [1]);
+    assert_eq!(attempts(&wake(&mut scheduler, &[1, 2, 3].map(waiting), now)), [1]);
     let sent = Outcome::Answered { sent: Some((now, 1)), again: None };
     assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2, 3]);
 }
@@ -131,16 +134,16 @@ fn a_refused_login_holds_the_account_until_a_probe_succeeds() {
 
     let mut now = start();
     for minutes in [5, 15, 30, 60, 60] {
-        let wake = scheduler.next_wake(now).unwrap();
-        assert_eq!(wake, now + Duration::from_mins(minutes));
-        now = wake;
-        assert_eq!(scheduler.on(Event::Woken, now), [Action::Probe(lms())]);
+        let next = scheduler.next_wake(now).unwrap();
+        assert_eq!(next, now + Duration::from_mins(minutes));
+        now = next;
+        assert_eq!(wake(&mut scheduler, &[1, 2].map(waiting), now), [Action::Probe(lms())]);
         assert!(scheduler.on(Event::Woken, now).is_empty(), "one probe at a time");
         let refused = Err("535 5.7.3 still not".to_owned());
         scheduler.on(Event::Probed { account: lms(), result: refused }, now);
     }
     now = scheduler.next_wake(now).unwrap();
-    scheduler.on(Event::Woken, now);
+    wake(&mut scheduler, &[1, 2].map(waiting), now);
     let actions = scheduler.on(Event::Probed { account: lms(), result: Ok(()) }, now);
     assert!(matches!(actions[0], Action::Release { .. }));
     assert_eq!(attempts(&actions), [1, 2]);
@@ -180,7 +183,7 @@ fn a_persons_hold_is_not_replaced_by_another_cause() {
 fn accounts_that_share_a_login_share_its_pace() {
     let both = config(&[("one@contoso.com", "svc@contoso.com"), ("two@contoso.com", "svc@contoso.com")]);
     let mut scheduler = Scheduler::new(&both, Vec::new(), &[], false, start());
-    answer_loads(&mut scheduler, &[]);
+    wake(&mut scheduler, &[], start());
     let mut under_way = 0;
     for n in 0..10 {
         for mailbox in ["one@contoso.com", "two@contoso.com"] {
@@ -197,7 +200,7 @@ fn holds_and_todays_sends_are_remembered_from_the_run_before() {
     let config = config(&[("lms@contoso.com", "lms@contoso.com")]);
     let sent: Vec<Sent> = (0..30).map(|_| Sent { login: lms(), at: start(), recipients: 1 }).collect();
     let mut scheduler = Scheduler::new(&config, vec![login_refused(start())], &sent, false, start());
-    answer_loads(&mut scheduler, &[waiting(1)]);
+    wake(&mut scheduler, &[waiting(1)], start());
     let standing = &scheduler.standings(start())[0];
     assert!(standing.hold.is_some());
     assert_eq!((standing.last_minute, standing.last_day), (30, 30));
@@ -234,4 +237,104 @@ fn a_queue_of_any_length_is_worked_off_from_a_small_window() {
     }
     assert_eq!(left.len(), 2_000);
     assert!(left.is_sorted_by(|a, b| *a < *b + 3), "in order, but for those under way together");
+}
+
+#[test]
+fn a_persons_hold_during_a_probe_stays_whatever_the_probe_finds() {
+    let mut scheduler = one_account();
+    scheduler.on(Event::Held(login_refused(start())), start());
+    let now = scheduler.next_wake(start()).unwrap();
+    assert_eq!(wake(&mut scheduler, &[], now), [Action::Probe(lms())]);
+    scheduler.on(Event::Held(Hold { cause: HoldCause::Manual, ..login_refused(now) }), now);
+    scheduler.on(Event::Probed { account: lms(), result: Ok(()) }, now);
+    let hold = scheduler.standings(now)[0].hold.clone().expect("still held");
+    assert_eq!(hold.cause, HoldCause::Manual);
+}
+
+#[test]
+fn a_hold_said_again_keeps_its_beginning_and_is_no_news() {
+    let mut scheduler = one_account();
+    scheduler.on(Event::Held(login_refused(start())), start());
+    let later = start() + Duration::from_mins(1);
+    let again = Hold { reply: Some("535 5.7.139 other words".to_owned()), ..login_refused(later) };
+    let actions = scheduler.on(Event::Held(again), later);
+    let [Action::Hold { hold, is_news: false }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((hold.since, hold.reply.as_deref()), (start(), Some("535 5.7.139 other words")));
+    assert_eq!(hold.probe_at, Some(start() + Duration::from_mins(5)));
+}
+
+#[test]
+fn a_clock_that_goes_back_takes_what_was_planned_with_it() {
+    let mut scheduler = one_account();
+    let month = Duration::from_hours(24 * 30);
+    let ahead = start() + month;
+    scheduler.on(Event::Woken, ahead);
+    accept(&mut scheduler, 1, ahead);
+    finish(&mut scheduler, 1, unreachable(1), ahead);
+    let actions = wake(&mut scheduler, &[waiting(1)], start());
+    assert!(actions.contains(&Action::Wake(lms(), start())), "what waits in the store, too: {actions:?}");
+    let next = scheduler.next_wake(start()).unwrap();
+    assert_eq!(next, start() + Duration::from_mins(1), "not in a month");
+    // The pace had been charged for a message in the future: that is worth two seconds now.
+    scheduler.on(Event::Woken, next);
+    let next = scheduler.next_wake(next).unwrap();
+    assert_eq!(attempts(&scheduler.on(Event::Woken, next)), [1]);
+}
+
+#[test]
+fn an_account_that_goes_and_comes_back_is_still_held_and_sends_nothing_twice() {
+    let both = config(&[("lms@contoso.com", "lms@contoso.com"), ("erp@contoso.com", "erp@contoso.com")]);
+    let one = config(&[("erp@contoso.com", "erp@contoso.com")]);
+    let mut scheduler = Scheduler::new(&both, Vec::new(), &[], false, start());
+    wake(&mut scheduler, &[], start());
+    assert_eq!(attempts(&accept(&mut scheduler, 1, start())), [1]);
+    scheduler.on(Event::Configured(Arc::new(one)), start());
+    assert_eq!(scheduler.standings(start()).len(), 1);
+    let actions = scheduler.on(Event::Configured(Arc::new(both)), start());
+    for action in actions {
+        let Action::Load(account, load) = action else { continue };
+        let messages = Some(if account == lms() { vec![waiting(1)] } else { Vec::new() });
+        let more = scheduler.on(Event::Loaded { account, load, messages }, start());
+        assert!(attempts(&more).is_empty(), "it is still under way");
+    }
+    let manual = Hold { cause: HoldCause::Manual, ..login_refused(start()) };
+    let mut scheduler =
+        Scheduler::new(&config(&[("erp@contoso.com", "erp@contoso.com")]), vec![manual], &[], false, start());
+    let back = config(&[("lms@contoso.com", "lms@contoso.com")]);
+    scheduler.on(Event::Configured(Arc::new(back)), start());
+    assert!(scheduler.standings(start())[0].hold.is_some());
+}
+
+#[test]
+fn what_became_due_between_two_looks_is_due_now() {
+    let mut scheduler = one_account();
+    let later = start() + Duration::from_secs(2);
+    let again = Waiting { due_at: later, ..waiting(1) };
+    accept(&mut scheduler, 1, start());
+    finish(&mut scheduler, 1, Outcome::Answered { sent: None, again: Some(again) }, start());
+    assert_eq!(scheduler.next_wake(start()), Some(later));
+    let just_after = later + Duration::from_millis(1);
+    assert_eq!(scheduler.next_wake(just_after), Some(just_after));
+    assert_eq!(attempts(&scheduler.on(Event::Woken, just_after)), [1]);
+    assert_eq!(scheduler.next_wake(just_after), None, "it is under way");
+}
+
+#[test]
+fn while_one_message_tries_for_all_after_a_pause_nobody_is_woken_for_the_others() {
+    let mut scheduler = one_account();
+    for n in 1..=2 {
+        accept(&mut scheduler, n, start());
+    }
+    finish(&mut scheduler, 1, unreachable(1), start());
+    finish(&mut scheduler, 2, unreachable(2), start());
+    let over = scheduler.next_wake(start()).unwrap();
+    assert_eq!(attempts(&scheduler.on(Event::Woken, over)), [1]);
+    assert_eq!(scheduler.next_wake(over + Duration::from_secs(1)), None);
+}
+
+#[test]
+fn whatever_was_overlooked_is_looked_for_within_minutes() {
+    let mut scheduler = one_account();
+    let later = start() + Duration::from_mins(10);
+    assert!(matches!(scheduler.on(Event::Woken, later)[..], [Action::Load(..)]));
 }
