@@ -70,6 +70,9 @@ pub enum Grant {
 pub struct Endpoints {
     /// RFC 6749 section 3.2.
     pub token: String,
+    /// RFC 6749 section 3.1: where a person can sign in with a browser; a custom provider may have none. `login` points to it
+    /// where there is no device endpoint.
+    pub authorize: Option<String>,
     /// RFC 8628 section 3.1; a custom provider may have none.
     pub device: Option<String>,
     /// What is asked for.

@@ -135,7 +135,7 @@ pub(super) static ACCOUNT: Scope = Scope {
         now("connections", Form::Number),
         now("recipients_per_day", Form::Number),
         later("fallback", Form::Text),
-        later("authorize_url", Form::Text),
+        now("authorize_url", Form::Text),
         now("token_url", Form::Text),
         now("device_url", Form::Text),
         now("scopes", Form::List),

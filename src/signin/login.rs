@@ -46,7 +46,7 @@ pub struct DeviceLogin {
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The endpoint refused for a reason that another try does not change.
-    #[error("the sign-in was refused: {error}\n{advice}")]
+    #[error("the sign-in was refused, and nothing was changed: {error}\n{advice}")]
     Refused {
         /// Its words.
         error: EndpointError,
@@ -57,7 +57,9 @@ pub enum LoginError {
     #[error("{0}\nNothing was changed. Check the network (DNS, firewall, HTTPS_PROXY) and try again")]
     Unreachable(EndpointError),
     /// The refresh token could not be tried: it may be good. The caller decides whether to keep it all the same.
-    #[error("{0}\nThe refresh token could not be tried, so nobody knows yet whether it works")]
+    #[error(
+        "{0}\nThe refresh token could not be tried, so nobody knows yet whether it works. Nothing was changed; check token_url and the network (DNS, firewall, HTTPS_PROXY) and try again"
+    )]
     Unproven(EndpointError),
     /// The code was not typed in time.
     #[error("the code was not used in time. Start again: xoauth2-relay login {0}")]
@@ -81,8 +83,16 @@ pub enum LoginError {
     )]
     NoRefreshToken,
     /// A custom provider without `device_url`.
-    #[error("account {0} has no device_url: set it, or take in a token with --refresh-token-file")]
-    NoDeviceFlow(Address),
+    #[error(
+        "account {account} has no device_url: set it, or get a refresh token elsewhere{} and take it in with --refresh-token-file",
+        authorize.as_ref().map(|url| format!(" (sign in at {url})")).unwrap_or_default()
+    )]
+    NoDeviceFlow {
+        /// The account.
+        account: Address,
+        /// Where a person can sign in with a browser.
+        authorize: Option<String>,
+    },
     /// The client secret cannot be read.
     #[error("cannot read client_secret: {0}")]
     Secret(#[from] SecretError),
@@ -100,7 +110,10 @@ impl DeviceLogin {
         let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
         let client_secret = read_client_secret(&tools.secrets, account).await?;
         let answer = endpoint.device_grant(client_secret.as_ref()).await;
-        let answer = answer.ok_or_else(|| LoginError::NoDeviceFlow(account.mailbox.clone()))?;
+        let answer = answer.ok_or_else(|| LoginError::NoDeviceFlow {
+            account: account.mailbox.clone(),
+            authorize: account.endpoints.authorize.clone(),
+        })?;
         let grant = answer.map_err(|error| refused_or(error, account, LoginError::Unreachable))?;
         let expires_at = later(tools.clock.now(), grant.expires_in);
         Ok(Self { account: account.clone(), endpoint, client_secret, grant, expires_at })
@@ -246,10 +259,19 @@ fn refused_or(error: EndpointError, account: &Account, otherwise: fn(EndpointErr
     match meaning(&error) {
         Meaning::TryAgain | Meaning::Wait(_) => otherwise(error),
         Meaning::SignInAgain | Meaning::FixConfiguration => {
-            let advice = advice(&error, &account.mailbox);
+            let advice = advice_at_login(&error, &account.mailbox);
             LoginError::Refused { error, advice }
         }
     }
+}
+
+/// The same advice, but for somebody who is just signing in: what is stored may well be good, and the next thing to type is `login`.
+fn advice_at_login(error: &EndpointError, account: &Address) -> Advice {
+    let sentence = match meaning(error) {
+        Meaning::SignInAgain => "This sign-in or token is of no use: sign in anew, or bring another token".to_owned(),
+        _ => advice(error, account).sentence,
+    };
+    Advice { sentence, command: format!("xoauth2-relay login {account}") }
 }
 
 fn sign_in(
@@ -412,7 +434,7 @@ mod tests {
         let mut without = account.clone();
         without.endpoints.device = None;
         let error = DeviceLogin::start(&without, &tools(&clock)).await.unwrap_err();
-        assert!(matches!(error, LoginError::NoDeviceFlow(_)));
+        assert!(matches!(error, LoginError::NoDeviceFlow { .. }));
         let mut secretive = account;
         secretive.client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
         let error = DeviceLogin::start(&secretive, &tools(&clock)).await.unwrap_err();

@@ -128,6 +128,7 @@ pub fn account(mailbox: &str, token: &str, device: Option<String>) -> Account {
         connections: 3,
         recipients_per_day: 10_000,
         endpoints: Endpoints {
+            authorize: None,
             token: token.to_owned(),
             device,
             scopes: vec!["https://outlook.office.com/SMTP.Send".to_owned(), "offline_access".to_owned()],

@@ -64,6 +64,11 @@ impl Cloud {
         format!("https://{}/{tenant}/oauth2/v2.0/token", self.login_host())
     }
 
+    /// RFC 6749 section 3.1 at Entra ID.
+    fn authorize_url(self, tenant: &str) -> String {
+        format!("https://{}/{tenant}/oauth2/v2.0/authorize", self.login_host())
+    }
+
     /// RFC 8628 section 3.1 at Entra ID.
     fn device_url(self, tenant: &str) -> String {
         format!("https://{}/{tenant}/oauth2/v2.0/devicecode", self.login_host())
@@ -88,6 +93,7 @@ pub(super) fn endpoints(
     review: &mut Review,
 ) -> Option<Endpoints> {
     let token = account.read("token_url", parsed(url), review);
+    let authorize = account.read("authorize_url", parsed(url), review);
     let device = account.read("device_url", parsed(url), review);
     let scopes = account.list("scopes", scope, review);
     match provider {
@@ -100,6 +106,7 @@ pub(super) fn endpoints(
             }
             Some(Endpoints {
                 token: token.unwrap_or_else(|| cloud.token_url(tenant)),
+                authorize: Some(authorize.unwrap_or_else(|| cloud.authorize_url(tenant))),
                 device: Some(device.unwrap_or_else(|| cloud.device_url(tenant))),
                 scopes: scopes.unwrap_or_else(|| cloud.scopes()),
             })
@@ -109,7 +116,7 @@ pub(super) fn endpoints(
                 let text = "a custom provider needs the address of its token endpoint, for example https://login.example.com/token";
                 account.missing("token_url", text, review);
             }
-            token.map(|token| Endpoints { token, device, scopes: scopes.unwrap_or_default() })
+            token.map(|token| Endpoints { token, authorize, device, scopes: scopes.unwrap_or_default() })
         }
     }
 }

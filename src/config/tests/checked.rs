@@ -95,7 +95,12 @@ fn a_custom_provider_needs_its_own_addresses_and_no_tenant() {
         (Provider::Custom, "", "relay")
     );
     assert_eq!(account.login.to_string(), "robot@example.com");
-    let endpoints = Endpoints { token: "http://127.0.0.1:8080/token".to_owned(), device: None, scopes: Vec::new() };
+    let endpoints = Endpoints {
+        token: "http://127.0.0.1:8080/token".to_owned(),
+        authorize: None,
+        device: None,
+        scopes: Vec::new(),
+    };
     assert_eq!(account.endpoints, endpoints);
     assert_eq!(account.smtp, HostPort { host: "localhost".to_owned(), port: 2526 });
     assert_listing(

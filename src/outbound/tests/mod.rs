@@ -83,7 +83,7 @@ fn account(port: u16, smtp_tls: SmtpTls) -> Account {
         messages_per_minute: 30,
         connections: 3,
         recipients_per_day: 10_000,
-        endpoints: Endpoints { token: String::new(), device: None, scopes: Vec::new() },
+        endpoints: Endpoints { token: String::new(), authorize: None, device: None, scopes: Vec::new() },
         smtp: HostPort { host: "127.0.0.1".to_owned(), port },
         smtp_tls,
         ca_file: None,
