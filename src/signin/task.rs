@@ -225,7 +225,7 @@ impl KeeperTask {
     fn tell_dead(&self, hold: HoldView) {
         let account = self.account.mailbox.clone();
         let error = one_line(&hold.error);
-        tracing::error!(%account, cause = %hold.cause, %error, advice = %hold.advice, "the sign-in is held");
+        tracing::debug!(%account, cause = %hold.cause, %error, advice = %hold.advice, "the sign-in is of no use");
         let HoldView { cause, error, codes, advice, probe_at, probes, .. } = hold;
         self.tell(SignInEvent::Dead { account, cause, error, codes, advice, probe_at, probes });
     }

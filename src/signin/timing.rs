@@ -10,7 +10,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// A refresh token is used at least this often, mail or not.
 const LONGEST_REST: Duration = Duration::from_hours(24);
 /// However short a token lives, the endpoint is not asked more often than this: it would answer AADSTS50196.
-const SHORTEST_REST: Duration = Duration::from_secs(30);
+const SHORTEST_REST: Duration = Duration::from_secs(5);
 
 /// How long after its arrival a token of this life is replaced: at 50 to 60 % of it, so that at least 40 % (or 15 minutes, if that
 /// is less) is left to get through an outage; and at least daily.
@@ -25,10 +25,10 @@ pub(super) fn margin(life: Duration) -> Duration {
     MINUTE.min(life / 10)
 }
 
-/// How long to wait after this many failures in a row (from 1): 30 s, doubled up to 15 minutes, a little less by the jitter; never
+/// How long to wait after this many failures in a row (from 1): 5 s, doubled up to 15 minutes, a little less by the jitter; never
 /// less than what the endpoint asked for.
 pub(super) fn backoff(failures: u32, asked: Option<Duration>, jitter: f64) -> Duration {
-    let doubled = 30_u64 << failures.saturating_sub(1).min(5);
+    let doubled = 5_u64 << failures.saturating_sub(1).min(8);
     let wait = Duration::from_secs(doubled).min(15 * MINUTE).mul_f64(1.0 - 0.2 * jitter);
     wait.max(asked.unwrap_or_default())
 }
@@ -85,18 +85,18 @@ mod tests {
 
     #[test]
     fn tokens_that_hardly_live_do_not_make_it_loop() {
-        for life in [0, 1, 10, 30] {
+        for life in [0, 1, 5, 8] {
             assert_eq!(rest(Duration::from_secs(life), 0.5), SHORTEST_REST);
         }
     }
 
     #[test]
     fn failures_are_met_with_longer_and_longer_waits() {
-        let waits: Vec<u64> = (1..=8).map(|failures| backoff(failures, None, 0.0).as_secs()).collect();
-        assert_eq!(waits, [30, 60, 120, 240, 480, 900, 900, 900]);
+        let waits: Vec<u64> = (1..=10).map(|failures| backoff(failures, None, 0.0).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]);
         assert!(backoff(u32::MAX, None, 0.9) >= 12 * MINUTE);
         assert_eq!(backoff(1, Some(45 * MINUTE), 0.5), 45 * MINUTE);
-        assert_eq!(backoff(6, Some(MINUTE), 0.0), 15 * MINUTE);
+        assert_eq!(backoff(9, Some(MINUTE), 0.0), 15 * MINUTE);
     }
 
     #[test]
