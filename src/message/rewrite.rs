@@ -89,7 +89,7 @@ struct Section<'h, 'a> {
     end: usize,
     /// It is the whole header.
     whole: bool,
-    /// Text follows without an empty line in front of it.
+    /// There is no header, and text follows without an empty line in front of it.
     needs_empty_line: bool,
 }
 
@@ -106,7 +106,9 @@ impl<'h, 'a> Section<'h, 'a> {
             }
             Some(_) if more && !line_ends => Self { fields, end, whole: false, needs_empty_line: false },
             _ => {
-                let needs_empty_line = !matches!(behind.first(), None | Some(b'\r' | b'\n'));
+                // A line that is no field, in the middle of a header, is not ours to judge; only a message that has no header at all would
+                // have its text taken for one.
+                let needs_empty_line = fields.is_empty() && !matches!(behind.first(), None | Some(b'\r' | b'\n'));
                 Self { fields, end, whole: true, needs_empty_line }
             }
         }
