@@ -236,11 +236,11 @@ impl Sockets {
                 Err(error) if listener.optional && is_missing_family(&error) => {
                     tracing::info!(address = %listener.address, "this machine has no IPv6: the listener is left out");
                 }
-                Err(error) => return Err(cannot_listen(&listener.address, &error)),
+                Err(error) => return Err(cannot_listen(&listener.address, "address in [[listener]]", &error)),
             }
         }
         let admin = TcpListener::bind(config.admin.address).await;
-        let admin = admin.map_err(|error| cannot_listen(&config.admin.address, &error))?;
+        let admin = admin.map_err(|error| cannot_listen(&config.admin.address, "address in [admin]", &error))?;
         let control = bind_control(&config.data_dir)?;
         Ok(Self { listeners, admin, control })
     }
@@ -277,14 +277,14 @@ fn bind_control(data_dir: &Path) -> anyhow::Result<UnixListener> {
     control::bind(&path).with_context(|| format!("cannot open the control socket {}", path.display()))
 }
 
-fn cannot_listen(address: &SocketAddr, error: &std::io::Error) -> anyhow::Error {
+fn cannot_listen(address: &SocketAddr, key: &str, error: &std::io::Error) -> anyhow::Error {
     let why = match error.kind() {
         std::io::ErrorKind::AddrInUse => "another program listens there already".to_owned(),
         std::io::ErrorKind::PermissionDenied => "ports below 1024 need the right to use them".to_owned(),
         std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
         _ => error.to_string(),
     };
-    anyhow::anyhow!("cannot listen on {address}: {why}")
+    anyhow::anyhow!("cannot listen on {address}: {why}; {key} names another one")
 }
 
 fn is_missing_family(error: &std::io::Error) -> bool {

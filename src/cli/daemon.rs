@@ -24,6 +24,7 @@ pub(super) async fn run(path: &Path) -> anyhow::Result<ExitCode> {
     }
     let mut relay = Relay::start(config, Environment::of_process(), Clock::system()).await?;
     eprintln!("ready");
+    tokio::spawn(outlive_hangups());
     let failure = tokio::select! {
         () = told_to_stop() => None,
         failure = relay.failure() => Some(failure),
@@ -52,6 +53,14 @@ pub(super) async fn told_to_stop() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+/// A terminal that is closed, or an administrator who expects a reload, must not end the relay.
+async fn outlive_hangups() {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        tracing::warn!("SIGHUP: a changed configuration takes effect with the next start");
     }
 }
 

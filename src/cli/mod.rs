@@ -146,11 +146,24 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("xoauth2-relay: {error:#}");
+            eprintln!("xoauth2-relay: {}", in_one_line(&error));
             let is_away = matches!(error.downcast_ref(), Some(ControlError::NotRunning(_)));
             ExitCode::from(if is_away { NOT_RUNNING } else { FAILED })
         }
     }
+}
+
+/// The error with its causes, each said once.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -232,10 +245,13 @@ async fn account(client: &Client, command: AccountCommand) -> anyhow::Result<Exi
             client.account_hold(&mailbox).await?;
             println!("{mailbox} is held: its mail waits until `xoauth2-relay account release {mailbox}`");
         }
-        AccountCommand::Release { mailbox } => {
-            client.account_release(&mailbox).await?;
-            println!("{mailbox} is released; see `xoauth2-relay status`");
-        }
+        AccountCommand::Release { mailbox } => match client.account_release(&mailbox).await?.sign_in_problem {
+            None => println!("{mailbox} is released, and its sign-in works; see `xoauth2-relay status`"),
+            Some(problem) => {
+                println!("{mailbox} was released, but its sign-in does not work: {}", show::printable(&problem));
+                println!("If that does not pass: xoauth2-relay login {mailbox}");
+            }
+        },
     }
     Ok(ExitCode::SUCCESS)
 }

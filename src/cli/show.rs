@@ -34,6 +34,7 @@ pub(super) fn status(status: &Status) -> String {
     for removed in &status.removed_accounts {
         let queue = counts(&removed.queue);
         let _ = writeln!(text, "\n{}: HELD: no longer in the configuration\n  queue: {queue}", removed.mailbox);
+        let _ = writeln!(text, "  to do: put the account back into the configuration, or delete its mail");
     }
     if status.queue.dead > 0 {
         let _ = writeln!(text, "\ndead letters: see `xoauth2-relay queue list`, and `queue show ID` for the reason");

@@ -11,14 +11,15 @@ use super::SOCKET;
 use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
-    AccountView, DevicePrompt, LoginDone, MessageDetail, MessageView, OpsError, Selection, SendTest, Status, Tested,
+    AccountView, DevicePrompt, LoginDone, MessageDetail, MessageView, OpsError, Released, Selection, SendTest, Status,
+    Tested,
 };
 
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens on the socket.
-    #[error("the relay is not running: nobody answers on {}", .0.display())]
+    #[error("the relay is not running: nobody answers on {}; start it with `xoauth2-relay run`", .0.display())]
     NotRunning(PathBuf),
     /// The socket may not be used by this user.
     #[error("may not talk to the relay on {}: run this as root or as the relay's own user", .0.display())]
@@ -26,6 +27,9 @@ pub enum ControlError {
     /// The relay said no, and why.
     #[error("{0}")]
     Refused(OpsError),
+    /// It ended in the middle of the order.
+    #[error("the relay was stopped before it had answered; start it and give the order again")]
+    Stopped,
     /// The conversation failed.
     #[error("the relay did not answer as expected on {}: {}", .0.display(), .1)]
     Broken(PathBuf, String),
@@ -90,7 +94,7 @@ impl Client {
     }
 
     /// Lets an account go on.
-    pub async fn account_release(&self, mailbox: &Address) -> Result<(), ControlError> {
+    pub async fn account_release(&self, mailbox: &Address) -> Result<Released, ControlError> {
         self.ask(Method::POST, &["accounts", mailbox.as_str(), "release"], NOTHING).await
     }
 
@@ -144,10 +148,15 @@ impl Client {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(error) = cause {
             match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory) => {
                     return ControlError::NotRunning(self.socket.clone());
                 }
+                Some(io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => return ControlError::Stopped,
                 Some(io::ErrorKind::PermissionDenied) => return ControlError::NotAllowed(self.socket.clone()),
+                // hyper says it with a word of its own.
+                _ if error.to_string().contains("connection closed before message completed") => {
+                    return ControlError::Stopped;
+                }
                 _ => cause = error.source(),
             }
         }

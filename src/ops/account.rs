@@ -1,5 +1,7 @@
 //! The accounts: list, hold, release.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::status::HoldView;
@@ -28,6 +30,16 @@ pub struct AccountView {
     /// Messages that wait.
     pub waiting: u64,
 }
+
+/// What came of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Why the stored sign-in does not work, if it does not; the account is held again then.
+    pub sign_in_problem: Option<String>,
+}
+
+/// How long a release waits for the token endpoint.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Ops {
     /// Every configured account.
@@ -66,15 +78,22 @@ impl Ops {
         Ok(())
     }
 
-    /// Lifts any hold, tries the stored sign-in at once and wakes the waiting mail.
-    pub async fn account_release(&self, mailbox: &Address) -> Result<(), OpsError> {
+    /// Lifts any hold, tries the stored sign-in at once and wakes the waiting mail. What came of the sign-in is told, not waited for for
+    /// long.
+    pub async fn account_release(&self, mailbox: &Address) -> Result<Released, OpsError> {
         let account = self.account(mailbox)?;
-        self.sign_ins.retry(&account.mailbox).await;
         let mailbox = account.mailbox.clone();
         self.schedule.tell(Event::Released { account: mailbox.clone(), why: "by an administrator".to_owned() });
         self.store.commit(Change::Wake { account: mailbox.clone(), at: self.clock.now() }).await?;
-        self.schedule.tell(Event::Changed { account: mailbox });
-        self.schedule.standings().await;
-        Ok(())
+        self.schedule.tell(Event::Changed { account: mailbox.clone() });
+        let sign_ins = self.sign_ins.clone();
+        let tried = tokio::spawn(async move { sign_ins.refresh_now(&mailbox).await });
+        let sign_in = match tokio::time::timeout(RELEASE_PATIENCE, tried).await {
+            Ok(Ok(Ok(_))) => None,
+            Ok(Ok(Err(error))) => Some(error.to_string()),
+            Ok(Err(_panic)) => Some("this failed within the relay; see its log".to_owned()),
+            Err(_elapsed) => Some("the token endpoint has not answered yet".to_owned()),
+        };
+        Ok(Released { sign_in_problem: sign_in })
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Ops, OpsError};
 use crate::config::{Account, Provider};
 use crate::message::Address;
-use crate::schedule::Standing;
+use crate::schedule::{Standing, pace::BURST};
 use crate::signin::SignInStatus;
 use crate::store::{Count, Hold, MessageState};
 
@@ -236,8 +236,9 @@ fn empty_at(account: &Account, waiting: u64, last_minute: usize, now: Timestamp)
     if waiting == 0 {
         return None;
     }
+    // A few leave at once after a quiet time, and then one after the other.
     let per_minute = u64::from(account.messages_per_minute.max(1));
-    let at_once = per_minute.saturating_sub(last_minute as u64);
+    let at_once = if last_minute == 0 { u64::from(BURST) } else { 0 };
     let seconds = waiting.saturating_sub(at_once).saturating_mul(60).div_ceil(per_minute);
     now.checked_add(Duration::from_secs(seconds.min(10 * 365 * 86_400))).ok()
 }

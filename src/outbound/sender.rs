@@ -171,7 +171,8 @@ impl Sender {
             }
             _ => None,
         };
-        let journal = journal_line(account, stored, &updates, &next, &attempt.notes);
+        let is_given_up = stored.tried_for >= queue.give_up_after;
+        let journal = journal_line(account, stored, &updates, &next, is_given_up, &attempt.notes);
         updates.sort_by_key(|update| update.index);
         let sent_row = sent.map(|(at, recipients)| Sent { login: account.login.clone(), at, recipients });
         self.write(record(account, stored, at, updates, next, sent_row, journal), stored).await;
@@ -337,6 +338,7 @@ fn journal_line(
     stored: &Stored,
     updates: &[RecipientUpdate],
     next: &Next,
+    is_given_up: bool,
     notes: &[String],
 ) -> String {
     let mut line = format!("try {} through {}: ", stored.tries + 1, account.mailbox);
@@ -352,6 +354,9 @@ fn journal_line(
     }
     match next {
         Next::Wait { due_at, .. } => drop(write!(line, "next try at {due_at}")),
+        Next::Dead if is_given_up => {
+            let _ = write!(line, "given up after {} tries (give_up_after): kept as a dead letter", stored.tries + 1);
+        }
         Next::Dead => line.push_str("no more tries: kept as a dead letter"),
         Next::Archive => line.push_str("done"),
         Next::Hold => line.push_str("held"),

@@ -22,7 +22,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// Recipients are counted in steps of this size: a day is 1,440 numbers, however much is sent.
 const STEP: Duration = Duration::from_mins(1);
 /// Messages that may leave back to back after a quiet time.
-const BURST: u32 = 3;
+pub const BURST: u32 = 3;
 
 /// What a login is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,9 @@ pub fn after_failure(queue: &Queue, tries: u32, tried_for: Duration, jitter: f64
 /// How long to wait after failure number `failures` (the first is 1); the last step repeats.
 pub fn delay(steps: &[Duration], failures: u32, jitter: f64) -> Duration {
     let step = (failures.max(1) as usize - 1).min(steps.len().saturating_sub(1));
-    steps.get(step).copied().unwrap_or(Duration::from_mins(1)).mul_f64(1.0 + JITTER * jitter)
+    let wait = steps.get(step).copied().unwrap_or(Duration::from_mins(1)).mul_f64(1.0 + JITTER * jitter);
+    // The store keeps whole milliseconds: what is compared is what is kept.
+    Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
