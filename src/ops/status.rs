@@ -280,7 +280,8 @@ fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
         error: hold.error.clone(),
         codes: hold.codes.clone(),
         since: hold.since,
-        probe_at: hold.probe_at,
+        // Without any sign-in a try by itself comes to nothing: only the person counts.
+        probe_at: hold.probe_at.filter(|_| hold.cause != NotSignedIn),
         remedy: advice.map_or(remedy, |advice| advice.command),
     }
 }
