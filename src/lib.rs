@@ -2,6 +2,8 @@
 //!
 //! The picture and the invariants are in `ARCHITECTURE.md`.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod cli;
 pub mod clock;

@@ -198,3 +198,29 @@ fn header(bytes: &[u8], name: &str) -> String {
     let field = headers.first(name).unwrap_or_else(|| panic!("no {name} in {}", String::from_utf8_lossy(bytes)));
     String::from_utf8_lossy(field.value).trim().to_owned()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_retried_or_deleted_at_once_and_named_messages_have_to_be_there() {
+    let rig = Rig::start().await;
+    rig.simulator.fault(Fault::row("5.4.1-recipient-rejected").unwrap());
+    for _ in 0..3 {
+        rig.submit(MAILBOX, &["gone@example.com"], MAIL).await;
+    }
+    rig.until_queue("three dead letters", |queue| queue.iter().filter(|message| message.state == "dead").count() == 3)
+        .await;
+    rig.relay.ops().account_hold(&crate::support::mailbox()).await.unwrap();
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+
+    let ops = rig.relay.ops();
+    assert_eq!(ops.queue_delete(Selection::Dead).await, Ok(3));
+    let ids: Vec<String> = rig.queue().await.into_iter().map(|message| message.id).collect();
+    assert_eq!(ids.len(), 1, "what waits is no dead letter");
+    let with_another = Selection::Ids(vec![ids[0].clone(), "0000000000000".to_owned()]);
+    let refused = ops.queue_delete(with_another).await.unwrap_err().to_string();
+    assert!(refused.contains("there is no message 0000000000000"), "{refused}");
+    assert_eq!(rig.queue().await.len(), 1, "nothing was done");
+    assert_eq!(ops.queue_retry(Selection::All).await, Ok(1));
+    assert_eq!(ops.queue_delete(Selection::All).await, Ok(1));
+    rig.until_queue_is_empty().await;
+    rig.stop().await;
+}
