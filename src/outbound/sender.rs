@@ -65,7 +65,7 @@ impl Courier for Sender {
         };
         let token = match self.sign_ins.token(&mailbox).await {
             Ok(token) => token,
-            Err(error) => return self.without_token(again, &mailbox, error),
+            Err(error) => return self.without_token(account, &stored, error).await,
         };
         let deliver = |token: &AccessToken| Delivery {
             account: account.clone(),
@@ -82,7 +82,7 @@ impl Courier for Sender {
             match self.sign_ins.token(&mailbox).await {
                 Ok(fresh) if fresh.version != token.version => attempt = self.pool.attempt(deliver(&fresh)).await,
                 Ok(_) => {}
-                Err(error) => return self.without_token(again, &mailbox, error),
+                Err(error) => return self.without_token(account, &stored, error).await,
             }
         }
         self.settle(&config.queue, account, stored, attempt).await
@@ -98,21 +98,38 @@ impl Courier for Sender {
 }
 
 impl Sender {
-    fn without_token(&self, again: Waiting, mailbox: &Address, error: NoToken) -> Outcome {
-        match error {
+    async fn without_token(&self, account: &Account, stored: &Stored, error: NoToken) -> Outcome {
+        let (at, again) = (self.clock.now(), waiting_again(stored));
+        let (error, retry_at) = match error {
+            // The hold itself tells why, of all its messages at once.
             NoToken::Held { cause, error, codes } => {
-                let since = self.clock.now();
                 let (reply, error, probe_at) = (None, Some(error), None);
-                let account = mailbox.clone();
-                Outcome::Held { again, hold: Hold { account, cause, reply, error, codes, since, probe_at, probes: 0 } }
+                let hold = Hold {
+                    account: account.mailbox.clone(),
+                    cause,
+                    reply,
+                    error,
+                    codes,
+                    since: at,
+                    probe_at,
+                    probes: 0,
+                };
+                return Outcome::Held { again, hold };
             }
-            NoToken::Unavailable { error, retry_at } => Outcome::Unreachable { again, error, retry_at: Some(retry_at) },
+            NoToken::Unavailable { error, retry_at } => (error, retry_at),
             // A new account is scheduled a moment before it is known there.
-            NoToken::UnknownAccount => {
-                let error = "the account's sign-in is not there yet".to_owned();
-                Outcome::Unreachable { again, error, retry_at: Some(self.clock.now() + NOT_THERE_YET) }
-            }
-        }
+            NoToken::UnknownAccount => ("the account's sign-in is not there yet".to_owned(), at + NOT_THERE_YET),
+        };
+        let error = format!("no access token: {error}");
+        self.note_failure(account, stored, at, &error, &error).await;
+        Outcome::Unreachable { again, error, retry_at: Some(retry_at) }
+    }
+
+    /// Nothing has changed for the message, but whoever asks why it has not left is to find the reason with it.
+    async fn note_failure(&self, account: &Account, stored: &Stored, at: Timestamp, said: &str, why: &str) {
+        let next = Next::Wait { due_at: stored.due_at, tries: stored.tries, tried_for: stored.tried_for };
+        let journal = format!("not sent through {}: {why}", account.mailbox);
+        self.write(record(account, stored, at, unanswered(stored, said), next, None, journal), stored).await;
     }
 
     async fn settle(&self, queue: &Queue, account: &Account, stored: Stored, attempt: Attempt) -> Outcome {
@@ -129,11 +146,7 @@ impl Sender {
                 self.settle_verdicts(queue, account, &stored, &attempt, &verdicts, at).await
             }
             Err(ref error) => {
-                let words = said(error);
-                let next = Next::Wait { due_at: stored.due_at, tries: stored.tries, tried_for: stored.tried_for };
-                let journal = format!("not sent through {}: {error}", account.mailbox);
-                let update = unanswered(&stored, &words);
-                self.write(record(account, &stored, at, update, next, None, journal), &stored).await;
+                self.note_failure(account, &stored, at, &said(error), &error.to_string()).await;
                 let again = waiting_again(&stored);
                 match login_hold(account, error, at) {
                     Some(hold) => Outcome::Held { again, hold },
