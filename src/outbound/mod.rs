@@ -11,6 +11,7 @@ mod error;
 mod pool;
 mod sender;
 mod sessions;
+mod settlement;
 mod tls;
 mod transaction;
 mod verdict;

@@ -1,10 +1,12 @@
 //! Which message leaves when: due times, pace, holds. Decided by a pure core, carried out by one task.
 
+mod event;
 pub mod pace;
 pub mod retry;
 mod scheduler;
 mod task;
 pub mod window;
 
-pub use scheduler::{Action, Event, Outcome, Scheduler, Standing};
+pub use event::{Action, Event, Outcome, Standing};
+pub use scheduler::Scheduler;
 pub use task::{Courier, Desk, Inbox, inbox, run};

@@ -1,7 +1,10 @@
 //! The scheduler, event by event.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::config::{Queue, testing};
+use crate::store::Waiting;
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()

@@ -1,0 +1,155 @@
+//! What the scheduler is told, and what it wants done.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::window::Load;
+use crate::config::Config;
+use crate::message::{Address, QueueId};
+use crate::store::{Hold, Waiting};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A message of this account was accepted.
+    Accepted {
+        /// The mailbox whose queue it waits in.
+        account: Address,
+        /// The message.
+        waiting: Waiting,
+    },
+    /// Announcements of accepted messages were lost: the store knows better.
+    Overflowed,
+    /// The store's answer to [`Action::Load`].
+    Loaded {
+        /// The mailbox.
+        account: Address,
+        /// What was asked.
+        load: Load,
+        /// What is due first; `None` when the store could not be read.
+        messages: Option<Vec<Waiting>>,
+    },
+    /// An attempt ended.
+    Finished {
+        /// The mailbox.
+        account: Address,
+        /// Which message.
+        id: QueueId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The account stops.
+    Held(Hold),
+    /// The account goes on, whatever held it. Nothing happens if it was not held, save that a pause ends.
+    Released {
+        /// The mailbox.
+        account: Address,
+        /// What freed it, for the journal.
+        why: String,
+    },
+    /// The stored sign-in works again: frees what the sign-in had stopped, and nothing else.
+    SignInGood {
+        /// The mailbox.
+        account: Address,
+    },
+    /// A person has just signed the account in: frees everything but what a person holds.
+    SignedIn {
+        /// The mailbox.
+        account: Address,
+    },
+    /// The answer to [`Action::Probe`].
+    Probed {
+        /// The mailbox.
+        account: Address,
+        /// The reply or failure that keeps it held.
+        result: Result<(), String>,
+    },
+    /// The queue of the account was changed in the store.
+    Changed {
+        /// The mailbox.
+        account: Address,
+    },
+    /// Another configuration is in force.
+    Configured(Arc<Config>),
+    /// Time has passed.
+    Woken,
+}
+
+/// What came of an attempt, as far as it concerns the schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The far side answered about the message.
+    Answered {
+        /// When, and how many recipients the far side counts; `None` if it never saw the message's end.
+        sent: Option<(Timestamp, u32)>,
+        /// It waits again.
+        again: Option<Waiting>,
+    },
+    /// The far side could not be reached or was of no use before it came to the message: no fault of this message's.
+    Unreachable {
+        /// It waits again as before.
+        again: Waiting,
+        /// What failed, in words.
+        error: String,
+        /// Not before, if somebody said so.
+        retry_at: Option<Timestamp>,
+    },
+    /// The login was refused, or there is no sign-in to log in with.
+    Held {
+        /// It waits again as before.
+        again: Waiting,
+        /// What the account waits for.
+        hold: Hold,
+    },
+    /// It was not due after all: put off meanwhile.
+    NotDue(Waiting),
+    /// There is nothing to do for it: deleted or settled meanwhile.
+    Gone,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the store what of this account is due first.
+    Load(Address, Load),
+    /// Make an attempt.
+    Attempt(Address, QueueId),
+    /// Write the hold.
+    Hold {
+        /// The hold as it is now.
+        hold: Hold,
+        /// It is a new one, to be told of; otherwise something about it has changed.
+        is_news: bool,
+    },
+    /// Erase the hold and tell of it.
+    Release {
+        /// The mailbox.
+        account: Address,
+        /// When.
+        at: Timestamp,
+        /// What freed it.
+        why: String,
+    },
+    /// Log in without sending, and say how it went.
+    Probe(Address),
+    /// The clock has gone back: what waits in the store for a time that is now far off is due, then [`Event::Changed`] is told.
+    Wake(Address, Timestamp),
+}
+
+/// Where an account stands, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The mailbox.
+    pub account: Address,
+    /// The hold, if there is one.
+    pub hold: Option<Hold>,
+    /// Why it pauses, and until when.
+    pub pause: Option<(Timestamp, String)>,
+    /// Attempts under way.
+    pub under_way: usize,
+    /// Messages of the last minute that count.
+    pub last_minute: usize,
+    /// Recipients of the last day that count.
+    pub last_day: u64,
+}
