@@ -292,3 +292,6 @@ impl Recorder {
         self.feed.tell(Happening::Account { account, is_held, what });
     }
 }
+
+#[cfg(test)]
+mod tests;
