@@ -100,9 +100,27 @@ impl Daemon {
 
     /// SIGTERM; the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
-        let mut child = self.child.take().unwrap();
+        self.tell_to_stop();
+        self.ended()
+    }
+
+    /// SIGTERM, not waited for.
+    pub fn tell_to_stop(&self) {
+        let child = self.child.as_ref().unwrap();
         assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-        child.wait().unwrap().code()
+    }
+
+    /// Waits for its end; the exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                return status.code();
+            }
+            assert!(since.elapsed() < PATIENCE, "it does not end: {}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn json(&self, arguments: &[&str]) -> Value {

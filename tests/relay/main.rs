@@ -7,4 +7,5 @@ mod day_away;
 mod delivery;
 mod interop;
 mod sign_in;
+mod stop;
 mod support;
