@@ -18,10 +18,12 @@ const SESSIONS: usize = 8;
 const UNDER_WAY: usize = 3;
 /// How often the relay is killed.
 const ROUNDS: usize = 4;
+/// So many mails have arrived in a round before the kill, so that most of them are settled by then.
+const ARRIVED: usize = 8 * UNDER_WAY;
 
 /// An Exchange that takes its time, so that mails are under way when the relay is killed.
 fn slow() -> Options {
-    Options { latency: Latency { data_end: Duration::from_millis(30), ..Latency::default() }, ..quick() }
+    Options { latency: Latency { data_end: Duration::from_millis(10), ..Latency::default() }, ..quick() }
 }
 
 /// Hands in mails until the relay is gone; those that were acknowledged. Every twentieth is large.
@@ -140,8 +142,8 @@ async fn what_was_acknowledged_before_a_kill_arrives_after_it() {
         (daemon, kill) = blocking(move || {
             daemon.start(&[]);
             let sessions = sessions(daemon.door, round, &of_round);
-            let since = Instant::now();
-            while of_round.lock().unwrap().len() < wanted {
+            let (since, arrived) = (Instant::now(), exchange.accepted_count() + ARRIVED);
+            while of_round.lock().unwrap().len() < wanted || exchange.accepted_count() < arrived {
                 assert!(since.elapsed() < PATIENCE, "{}", daemon.said());
                 std::thread::sleep(Duration::from_millis(1));
             }
