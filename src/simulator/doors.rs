@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,6 +22,19 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
     socket.bind(address).map_err(|error| named(address, &error))?;
     let bound = socket.local_addr()?;
     Ok((socket, bound))
+}
+
+/// Binds a port that was ours a moment ago. A connection that happens to have it as its own end meanwhile is waited for.
+pub(super) async fn bind_again(address: SocketAddr) -> io::Result<TcpSocket> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match bind(address) {
+            Ok((socket, _)) => return Ok(socket),
+            Err(error) if tokio::time::Instant::now() >= until => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 fn listen(socket: TcpSocket) -> io::Result<TcpListener> {

@@ -186,7 +186,7 @@ impl Simulator {
             return Ok(());
         };
         open.shut().await;
-        let (smtp, http) = (doors::bind(self.smtp)?.0, doors::bind(self.http)?.0);
+        let (smtp, http) = (doors::bind_again(self.smtp).await?, doors::bind_again(self.http).await?);
         *doors = Doors::Shut { smtp, http };
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Simulator {
                 return Ok(());
             }
             Doors::Shut { smtp, http } => (smtp, http),
-            Doors::Lost => (doors::bind(self.smtp)?.0, doors::bind(self.http)?.0),
+            Doors::Lost => (doors::bind_again(self.smtp).await?, doors::bind_again(self.http).await?),
         };
         *doors = Doors::Open(Open::new(&self.cloud, smtp, http)?);
         Ok(())
