@@ -225,8 +225,9 @@ async fn a_crash_between_exchanges_250_and_our_record_repeats_what_was_under_way
     .await;
     simulator.come_back().await.unwrap();
     daemon = blocking(move || {
-        // The start itself commits a few times; then each batch holds a record, of three mails at the most.
-        daemon.start(&[("XOAUTH2_RELAY_CRASH_AT", "before_commit:10")]);
+        // The start itself commits less than ten times; then each batch holds a record, of three mails at the most: there are
+        // fourteen of them or more.
+        daemon.start(&[("XOAUTH2_RELAY_CRASH_AT", "before_commit:15")]);
         assert_eq!(daemon.ended(), None, "it dies of a signal: {}", daemon.said());
         daemon
     })
