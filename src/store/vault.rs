@@ -46,9 +46,9 @@ pub enum VaultError {
     NotAKey(String),
     /// There was one once.
     #[error(
-        "the key {path} is missing, but the queue has sign-ins sealed with it: put it back; if it is lost for good, make a new one with \
-         `(umask 077; openssl rand -base64 32 >{path})` and sign every account in again",
-        path = .0.display()
+        "the key {} is missing, but the queue has sign-ins sealed with it: put it back; if it is lost for good, sign every account in \
+         again with `xoauth2-relay login MAILBOX`, which makes a new one",
+        .0.display()
     )]
     Missing(PathBuf),
     /// The key file cannot be made or read.
