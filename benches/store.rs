@@ -145,8 +145,8 @@ fn sample(body: Bytes) -> Incoming {
         app: "moodle".to_owned(),
         envelope: Envelope {
             sender: Some(account.clone()),
-            recipients: vec![address("student@example.com")],
-            smtputf8: false,
+            recipients: vec![address("student@example.com").into()],
+            ..Envelope::default()
         },
         account,
         trace: Trace {

@@ -140,8 +140,17 @@ pub(super) fn details(details: &[MessageDetail]) -> String {
         let message = &detail.message;
         let _ = writeln!(text, "{}", message_line(message));
         let _ = writeln!(text, "  app {}, account {}, {} octets", message.app, message.account, message.size);
+        for (name, value) in [("ENVID", &message.envid), ("RET", &message.ret)] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "  {name}={value}");
+            }
+        }
         for recipient in &message.recipients {
-            let _ = writeln!(text, "  {} {}", recipient.address, recipient.state);
+            let _ = write!(text, "  {} {}", recipient.address, recipient.state);
+            for (name, value) in [("NOTIFY", &recipient.notify), ("ORCPT", &recipient.orcpt)] {
+                let _ = value.as_ref().map_or(Ok(()), |value| write!(text, "  {name}={value}"));
+            }
+            text.push('\n');
         }
         let _ = writeln!(text, "  journal:");
         for entry in &detail.journal {

@@ -43,6 +43,7 @@ pub(super) fn ehlo(facts: &Facts) -> Reply {
         "8BITMIME",
         "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
+        "DSN",
         "AUTH PLAIN LOGIN",
     ];
     Reply::with_lines(250, lines.map(String::from).to_vec())
@@ -127,7 +128,9 @@ pub(super) fn bad_command(error: &CommandError) -> Reply {
     let text = ascii(&error.to_string());
     match error {
         CommandError::Unknown => Reply::new(500, "5.5.1 unknown command"),
-        CommandError::Syntax(_) | CommandError::Value(_) => Reply::new(501, format!("5.5.4 {text}")),
+        CommandError::Syntax(_) | CommandError::Value { .. } | CommandError::Twice(_) => {
+            Reply::new(501, format!("5.5.4 {text}"))
+        }
         CommandError::Parameter(_) => Reply::new(555, format!("5.5.4 {text}")),
         CommandError::Sender(_) => Reply::new(501, format!("5.1.7 {text}")),
         CommandError::Recipient(PathError::NoDomain(_)) => Reply::new(550, format!("5.1.3 {text}")),

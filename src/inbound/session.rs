@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::auth::{self, Exchange, Step};
 use super::{Room, replies};
-use crate::message::{Address, Envelope, Protocol, QueueId, Trace};
+use crate::message::{Envelope, Protocol, QueueId, Recipient, Trace};
 use crate::smtp::{Command, CommandError, Expect, LineError, MailFrom, Mechanism, Reply};
 
 /// Wrong commands in a row, successful messages aside, before the session ends.
@@ -230,7 +230,8 @@ impl Session {
         if room == Room::None {
             return Event::Reply(replies::no_room());
         }
-        self.mail = Some(Envelope { sender: mail.sender, recipients: Vec::new(), smtputf8: mail.smtputf8 });
+        let MailFrom { sender, smtputf8, ret, envid, .. } = mail;
+        self.mail = Some(Envelope { sender, recipients: Vec::new(), smtputf8, ret, envid });
         Event::Reply(replies::sender_ok())
     }
 
@@ -242,10 +243,10 @@ impl Session {
         Event::Reply(replies::stranger(self.facts.peer, &self.facts, 550))
     }
 
-    fn recipient(&mut self, recipient: Address) -> Reply {
+    fn recipient(&mut self, recipient: Recipient) -> Reply {
         let Some(mail) = &mut self.mail else { return replies::mail_first() };
-        if !recipient.is_ascii() && !mail.smtputf8 {
-            return replies::needs_smtputf8(recipient.as_str());
+        if !recipient.address.is_ascii() && !mail.smtputf8 {
+            return replies::needs_smtputf8(recipient.address.as_str());
         }
         if mail.recipients.len() >= self.facts.max_recipients {
             return replies::too_many_recipients(&self.facts);
@@ -337,7 +338,7 @@ mod tests {
             (&[MAIL, "EHLO again", RCPT], &["250 2.1.0", "250 -", "503 5.5.1"]),
             (&["MAIL FROM:<>", "RCPT TO:<root>", "RCPT TO:<a@b..c>"], &["250 2.1.0", "550 5.1.3", "501 5.1.3"]),
             (
-                &["MAIL FROM:<root>", "MAIL FROM:<a@b> SIZE=99999999", "MAIL FROM:<a@b> RET=FULL"],
+                &["MAIL FROM:<root>", "MAIL FROM:<a@b> SIZE=99999999", "MAIL FROM:<a@b> HOLDFOR=5"],
                 &["501 5.1.7", "552 5.3.4", "555 5.5.4"],
             ),
             (

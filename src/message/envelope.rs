@@ -5,17 +5,39 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::Address;
+use super::{Address, EnvelopeId, Notify, OriginalRecipient, Return};
 
 /// Who sent it to whom, as it was said in MAIL and RCPT (RFC 5321 section 2.3.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// The reverse path; `None` is the null sender `<>`.
     pub sender: Option<Address>,
     /// The forward paths in the order of their RCPT commands. Never empty once accepted.
-    pub recipients: Vec<Address>,
+    pub recipients: Vec<Recipient>,
     /// MAIL said `SMTPUTF8` (RFC 6531).
     pub smtputf8: bool,
+    /// How much comes back with a notice of failure, if MAIL said so.
+    pub ret: Option<Return>,
+    /// The sender's own name for the message, if MAIL gave one.
+    pub envid: Option<EnvelopeId>,
+}
+
+/// One forward path with what RCPT said of notices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// Where the message goes.
+    pub address: Address,
+    /// Of what the sender wants to hear; `None` if it left that to us.
+    pub notify: Option<Notify>,
+    /// Whom it was for in the first place, if the sender said so.
+    pub orcpt: Option<OriginalRecipient>,
+}
+
+/// A recipient of whom nothing else was said.
+impl From<Address> for Recipient {
+    fn from(address: Address) -> Self {
+        Self { address, notify: None, orcpt: None }
+    }
 }
 
 /// What the `Received` header tells of the last hop (RFC 5321 section 4.4), and what routing needs to know.

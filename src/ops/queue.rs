@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Ops, OpsError};
-use crate::message::{Address, NotAnId, QueueId};
+use crate::message::{Address, NotAnId, QueueId, Recipient};
 use crate::schedule::Event;
 use crate::store::{Archived, Change, JournalEntry, MessageState, RecipientRow, RecipientState, Stored};
 
@@ -54,6 +54,12 @@ pub struct MessageView {
     pub subject: Option<String>,
     /// Octets.
     pub size: u64,
+    /// The sender's own name for the message (ENVID of RFC 3461), if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envid: Option<String>,
+    /// How much the sender wants back with a notice of failure (RET): `FULL` or `HDRS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<String>,
     /// In the order of their RCPT commands.
     pub recipients: Vec<RecipientView>,
 }
@@ -67,6 +73,12 @@ pub struct RecipientView {
     pub state: String,
     /// The last reply about it, word for word, or the failure in words.
     pub reply: Option<String>,
+    /// Of what the sender asked to hear (NOTIFY of RFC 3461), if it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
+    /// Whom it was for in the first place (ORCPT), if the sender said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orcpt: Option<String>,
 }
 
 /// A message with its journal.
@@ -203,7 +215,8 @@ fn unknown(ids: &[QueueId]) -> OpsError {
 /// A message as it is shown; `is_held` says whether its account is.
 pub fn view(stored: &Stored, is_held: bool) -> MessageView {
     let is_held = stored.state == MessageState::Held || (is_held && stored.state == MessageState::Waiting);
-    let recipients: Vec<RecipientView> = stored.recipients.iter().map(|row| recipient_view(row, is_held)).collect();
+    let rows = stored.recipients.iter().zip(&stored.envelope.recipients);
+    let recipients: Vec<RecipientView> = rows.map(|(row, said)| wishing(recipient_view(row, is_held), said)).collect();
     let is_in_doubt = recipients.iter().any(|recipient| recipient.state == RecipientState::InDoubt.as_str());
     let state = match stored.state {
         MessageState::Dead => MessageState::Dead.as_str(),
@@ -223,6 +236,8 @@ pub fn view(stored: &Stored, is_held: bool) -> MessageView {
         sender: stored.envelope.sender.as_ref().map(Address::to_string).unwrap_or_default(),
         subject: stored.subject.clone(),
         size: stored.size,
+        envid: stored.envelope.envid.as_ref().map(|envid| envid.as_str().to_owned()),
+        ret: stored.envelope.ret.map(|ret| ret.as_str().to_owned()),
         recipients,
     }
 }
@@ -241,13 +256,27 @@ fn archived_view(archived: &Archived) -> MessageView {
         sender: archived.sender.as_ref().map(Address::to_string).unwrap_or_default(),
         subject: archived.subject.clone(),
         size: archived.size,
+        envid: None,
+        ret: None,
         recipients: archived.recipients.iter().map(|row| recipient_view(row, false)).collect(),
     }
 }
 
 fn recipient_view(row: &RecipientRow, is_held: bool) -> RecipientView {
     let state = if is_held && row.state == RecipientState::Waiting { RecipientState::Held } else { row.state };
-    RecipientView { address: row.address.to_string(), state: state.as_str().to_owned(), reply: row.reply.clone() }
+    RecipientView {
+        address: row.address.to_string(),
+        state: state.as_str().to_owned(),
+        reply: row.reply.clone(),
+        notify: None,
+        orcpt: None,
+    }
+}
+
+/// The same with what was said of notices.
+fn wishing(view: RecipientView, said: &Recipient) -> RecipientView {
+    let notify = said.notify.map(|notify| notify.to_string());
+    RecipientView { notify, orcpt: said.orcpt.as_ref().map(|orcpt| orcpt.as_str().to_owned()), ..view }
 }
 
 impl From<JournalEntry> for JournalView {

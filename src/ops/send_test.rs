@@ -121,7 +121,8 @@ impl Ops {
             envelope: Envelope {
                 sender: Some(account.mailbox.clone()),
                 smtputf8: !to.is_ascii(),
-                recipients: vec![to],
+                recipients: vec![to.into()],
+                ..Envelope::default()
             },
             trace: Trace {
                 peer: IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -9,7 +9,7 @@ use super::pool::Pool;
 use super::transaction::{After, Mail, Outcome, hand_over};
 use super::verdict::Verdict;
 use crate::config::{Account, Secret};
-use crate::message::{Address, Body, Permitted, Policy, Rewritten, SenderPolicy, rewrite};
+use crate::message::{Body, Permitted, Policy, Recipient, Rewritten, SenderPolicy, rewrite};
 use crate::store::Stored;
 
 /// A message with all that one attempt needs.
@@ -59,8 +59,10 @@ impl Pool {
         attempt.result = match prepare(&delivery).await {
             Ok((rewritten, content)) => {
                 attempt.notes.extend(rewritten.notes);
-                let utf8_header = delivery.message.envelope.smtputf8 && !content.head_is_ascii();
-                let mail = Mail { from: rewritten.mail_from.as_ref(), to: pending, content: &content, utf8_header };
+                let envelope = &delivery.message.envelope;
+                let utf8_header = envelope.smtputf8 && !content.head_is_ascii();
+                let (from, to) = (rewritten.mail_from.as_ref(), pending);
+                let mail = Mail { from, envelope, to, content: &content, utf8_header };
                 self.send(&delivery, &mail, &mut attempt).await
             }
             Err(source) => Err(AttemptError::Body { source }),
@@ -115,9 +117,9 @@ fn finish(outcome: Outcome, attempt: &mut Attempt) -> Result<Vec<(usize, Verdict
     outcome.error.map_or(Ok(outcome.verdicts), Err)
 }
 
-fn pending(message: &Stored) -> Vec<(usize, &Address)> {
-    let rows = message.recipients.iter().enumerate();
-    rows.filter(|(_, row)| row.state.is_pending()).map(|(place, row)| (place, &row.address)).collect()
+fn pending(message: &Stored) -> Vec<(usize, &Recipient)> {
+    let both = message.envelope.recipients.iter().zip(&message.recipients).enumerate();
+    both.filter(|(_, (_, row))| row.state.is_pending()).map(|(place, (said, _))| (place, said)).collect()
 }
 
 /// The message as it will leave.

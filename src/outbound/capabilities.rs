@@ -14,6 +14,8 @@ pub(super) struct Capabilities {
     pub(super) eight_bit: bool,
     /// RFC 6531.
     pub(super) smtputf8: bool,
+    /// RFC 3461.
+    pub(super) dsn: bool,
     /// RFC 3207.
     pub(super) starttls: bool,
     /// The mechanisms of AUTH, in capitals (RFC 4954).
@@ -33,6 +35,7 @@ impl Capabilities {
                 Some("SIZE") => offers.size = true,
                 Some("8BITMIME") => offers.eight_bit = true,
                 Some("SMTPUTF8") => offers.smtputf8 = true,
+                Some("DSN") => offers.dsn = true,
                 Some("STARTTLS") => offers.starttls = true,
                 Some("AUTH") => offers.auth.extend(words.map(str::to_owned)),
                 _ => {}
@@ -56,7 +59,9 @@ mod tests {
         let lines = "SN7P220CA0005.outlook.office365.com Hello [203.0.113.10]|SIZE 157286400|PIPELINING|DSN|\
                      ENHANCEDSTATUSCODES|AUTH LOGIN XOAUTH2|8BITMIME|BINARYMIME|CHUNKING|SMTPUTF8";
         let offers = Capabilities::of(&Reply::with_lines(250, lines.split('|').map(str::to_owned).collect()));
-        assert!(offers.pipelining && offers.size && offers.eight_bit && offers.smtputf8 && offers.xoauth2());
+        assert!(
+            offers.pipelining && offers.size && offers.eight_bit && offers.smtputf8 && offers.dsn && offers.xoauth2()
+        );
         assert!(!offers.starttls);
     }
 

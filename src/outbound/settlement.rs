@@ -160,7 +160,10 @@ mod tests {
             due_at: at(),
             tries: 0,
             tried_for: Duration::ZERO,
-            envelope: Envelope { sender: None, recipients: (0..states.len()).map(address).collect(), smtputf8: false },
+            envelope: Envelope {
+                recipients: (0..states.len()).map(|n| address(n).into()).collect(),
+                ..Envelope::default()
+            },
             trace: Trace {
                 peer: [127, 0, 0, 1].into(),
                 helo: None,

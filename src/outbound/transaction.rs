@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::content::{Content, PIECE};
 use super::error::AttemptError;
 use super::verdict::{Class, Scope, Step, Verdict, judge};
-use crate::message::Address;
+use crate::message::{Address, Envelope, EnvelopeId, OriginalRecipient, Recipient, Return};
 use crate::smtp::{DataEncoder, Reply};
 
 /// What is to be handed over.
@@ -15,8 +15,10 @@ use crate::smtp::{DataEncoder, Reply};
 pub(super) struct Mail<'a> {
     /// `None` is the null sender.
     pub(super) from: Option<&'a Address>,
+    /// As it came: what the sender wants to hear of the delivery.
+    pub(super) envelope: &'a Envelope,
     /// Each with its place in the envelope.
-    pub(super) to: Vec<(usize, &'a Address)>,
+    pub(super) to: Vec<(usize, &'a Recipient)>,
     pub(super) content: &'a Content,
     /// The header needs SMTPUTF8, whatever the addresses are.
     pub(super) utf8_header: bool,
@@ -116,8 +118,8 @@ impl Transaction<'_, '_> {
     fn choose_recipients(&mut self) -> Goes<()> {
         let mail = self.mail;
         let from_needs_it = mail.from.is_some_and(|from| !from.is_ascii());
-        for (n, (place, address)) in mail.to.iter().enumerate() {
-            let needed = mail.utf8_header || from_needs_it || !address.is_ascii();
+        for (n, (place, recipient)) in mail.to.iter().enumerate() {
+            let needed = mail.utf8_header || from_needs_it || !recipient.address.is_ascii();
             if needed && !self.connection.offers.smtputf8 {
                 let text =
                     "5.6.7 xoauth2-relay: the server does not take addresses or headers outside ASCII (SMTPUTF8)";
@@ -135,7 +137,7 @@ impl Transaction<'_, '_> {
     async fn envelope_at_once(&mut self) -> Goes<()> {
         let mut batch = self.mail_line() + "\r\n";
         for &n in &self.open {
-            batch.push_str(&rcpt_line(self.mail.to[n].1));
+            batch.push_str(&self.rcpt_line(n));
             batch.push_str("\r\n");
         }
         batch.push_str("DATA\r\n");
@@ -169,7 +171,7 @@ impl Transaction<'_, '_> {
         let mail = self.connection.command(&self.mail_line(), "saying MAIL", limit).await;
         self.after_mail(mail)?;
         for n in std::mem::take(&mut self.open) {
-            let reply = self.connection.command(&rcpt_line(self.mail.to[n].1), "saying RCPT", limit).await;
+            let reply = self.connection.command(&self.rcpt_line(n), "saying RCPT", limit).await;
             self.after_rcpt(n, reply)?;
         }
         if self.open.is_empty() {
@@ -350,9 +352,25 @@ impl Transaction<'_, '_> {
         }
         let foreign = mail.utf8_header
             || mail.from.is_some_and(|from| !from.is_ascii())
-            || self.open.iter().any(|&n| !mail.to[n].1.is_ascii());
+            || self.open.iter().any(|&n| !mail.to[n].1.address.is_ascii());
         if offers.smtputf8 && foreign {
             line.push_str(" SMTPUTF8");
+        }
+        if offers.dsn {
+            parameter(&mut line, "RET", mail.envelope.ret.map(Return::as_str));
+            parameter(&mut line, "ENVID", mail.envelope.envid.as_ref().map(EnvelopeId::as_str));
+        }
+        line
+    }
+
+    /// A server without DSN is not told what the sender wants to hear (RFC 3461 section 5.2.2): it will report failures to MAIL FROM
+    /// with the whole message, and nothing else. What is kept with the message says what was asked for, `NEVER` included.
+    fn rcpt_line(&self, n: usize) -> String {
+        let Recipient { address, notify, orcpt } = self.mail.to[n].1;
+        let mut line = format!("RCPT TO:<{address}>");
+        if self.connection.offers.dsn {
+            parameter(&mut line, "NOTIFY", notify.map(|notify| notify.to_string()).as_deref());
+            parameter(&mut line, "ORCPT", orcpt.as_ref().map(OriginalRecipient::as_str));
         }
         line
     }
@@ -362,6 +380,8 @@ impl Transaction<'_, '_> {
     }
 }
 
-fn rcpt_line(address: &Address) -> String {
-    format!("RCPT TO:<{address}>")
+fn parameter(line: &mut String, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        line.extend([" ", name, "=", value]);
+    }
 }

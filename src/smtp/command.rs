@@ -3,20 +3,15 @@
 
 use std::borrow::Cow;
 
-use smtp_proto::request::parser::Rfc5321Parser;
-use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, Error, MAIL_BODY_BINARYMIME, MAIL_SMTPUTF8, Request};
+use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, Error, Request};
 
+use super::parameters;
 use super::path::{self, PathError};
-use crate::message::Address;
+use crate::message::{Address, EnvelopeId, Recipient, Return};
 
-/// The parameters of MAIL that are offered in EHLO: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954).
-const MAIL_PARAMETERS: [&str; 4] = ["SIZE", "BODY", "SMTPUTF8", "AUTH"];
 /// What a browser that was sent to the wrong port, or by the wrong people, would begin with.
 const HTTP_METHODS: [&[u8]; 9] =
     [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"PRI"];
-/// More digits than this are no size of anything, and more than `smtp-proto` counts right.
-const MAX_SIZE_DIGITS: usize = 18;
-
 /// A command with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -34,7 +29,7 @@ pub enum Command {
     /// MAIL.
     Mail(MailFrom),
     /// RCPT.
-    Rcpt(Address),
+    Rcpt(Recipient),
     /// DATA.
     Data,
     /// RSET.
@@ -68,6 +63,10 @@ pub struct MailFrom {
     pub binary: bool,
     /// `SMTPUTF8` was said.
     pub smtputf8: bool,
+    /// What `RET` said.
+    pub ret: Option<Return>,
+    /// What `ENVID` said.
+    pub envid: Option<EnvelopeId>,
 }
 
 /// A mechanism of AUTH.
@@ -99,9 +98,17 @@ pub enum CommandError {
     /// A parameter that was not offered.
     #[error("parameter {0} is not offered")]
     Parameter(String),
+    /// A parameter that was given before.
+    #[error("parameter {0} stands there twice")]
+    Twice(String),
     /// The value of this parameter is wrong.
-    #[error("the value of {0} is wrong")]
-    Value(&'static str),
+    #[error("the value of {name} is wrong: {form}")]
+    Value {
+        /// Which.
+        name: &'static str,
+        /// What it could be.
+        form: &'static str,
+    },
 }
 
 impl Command {
@@ -167,24 +174,9 @@ fn mail(rest: &[u8]) -> Result<Command, CommandError> {
         PathError::Syntax => CommandError::Syntax(FORM),
         error => CommandError::Sender(error),
     })?;
-    if parameters.is_empty() {
-        return Ok(Command::Mail(MailFrom { sender, ..MailFrom::default() }));
-    }
-    check_offered(parameters, &MAIL_PARAMETERS)?;
-    // The path was read above; what is left has the form that `smtp-proto` knows.
-    let line = [b" ", parameters, b"\r\n"].concat();
-    let parsed =
-        Rfc5321Parser::new(&mut line.iter()).mail_from_parameters(Cow::Borrowed("")).map_err(|error| match error {
-            Error::InvalidParameter { param } => CommandError::Value(param),
-            Error::UnsupportedParameter { param } => CommandError::Parameter(param),
-            _ => CommandError::Syntax(FORM),
-        })?;
-    Ok(Command::Mail(MailFrom {
-        sender,
-        size: parsed.size as u64,
-        binary: parsed.flags & MAIL_BODY_BINARYMIME != 0,
-        smtputf8: parsed.flags & MAIL_SMTPUTF8 != 0,
-    }))
+    let mut mail = MailFrom { sender, ..MailFrom::default() };
+    parameters::of_mail(parameters, &mut mail)?;
+    Ok(Command::Mail(mail))
 }
 
 fn recipient(rest: &[u8]) -> Result<Command, CommandError> {
@@ -193,27 +185,15 @@ fn recipient(rest: &[u8]) -> Result<Command, CommandError> {
         PathError::Syntax => CommandError::Syntax(FORM),
         error => CommandError::Recipient(error),
     })?;
-    check_offered(parameters, &[])?;
-    recipient.map(Command::Rcpt).ok_or(CommandError::Syntax(FORM))
-}
-
-/// RFC 5321 section 4.1.1.11: a parameter that was not offered is refused, never ignored.
-fn check_offered(parameters: &[u8], offered: &[&str]) -> Result<(), CommandError> {
-    for parameter in parameters.split(u8::is_ascii_whitespace).filter(|parameter| !parameter.is_empty()) {
-        let keyword = parameter.split(|&b| b == b'=').next().unwrap_or_default();
-        if !offered.iter().any(|name| keyword.eq_ignore_ascii_case(name.as_bytes())) {
-            return Err(CommandError::Parameter(keyword.escape_ascii().to_string().to_ascii_uppercase()));
-        }
-        if keyword.eq_ignore_ascii_case(b"SIZE") && parameter.len() > "SIZE=".len() + MAX_SIZE_DIGITS {
-            return Err(CommandError::Value("SIZE"));
-        }
-    }
-    Ok(())
+    let mut recipient = Recipient::from(recipient.ok_or(CommandError::Syntax(FORM))?);
+    parameters::of_recipient(parameters, &mut recipient)?;
+    Ok(Command::Rcpt(recipient))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::OriginalRecipient;
     use proptest::prelude::*;
 
     fn parse(line: &str) -> Result<Command, CommandError> {
@@ -263,22 +243,58 @@ mod tests {
     #[test]
     fn mail_takes_the_parameters_that_are_offered() {
         let line = "MAIL FROM:<a@b.example> size=1000 BODY=8BITMIME SMTPUTF8 AUTH=<>";
-        let mail = MailFrom { sender: Some(address("a@b.example")), size: 1000, binary: false, smtputf8: true };
+        let mail = MailFrom { sender: Some(address("a@b.example")), size: 1000, smtputf8: true, ..MailFrom::default() };
         assert_eq!(parse(line), Ok(Command::Mail(mail)));
         assert!(matches!(parse("MAIL FROM:<> BODY=7bit"), Ok(Command::Mail(mail)) if mail.sender.is_none()));
         assert!(matches!(parse("MAIL FROM:<> BODY=BINARYMIME"), Ok(Command::Mail(mail)) if mail.binary));
     }
 
     #[test]
+    fn wishes_about_notices_are_taken_with_mail_and_rcpt() {
+        let Ok(Command::Mail(mail)) = parse("MAIL FROM:<> ret=hdrs ENVID=QQ+2B1") else { panic!("no MAIL") };
+        assert_eq!((mail.ret, mail.envid.as_ref().map(EnvelopeId::as_str)), (Some(Return::Headers), Some("QQ+2B1")));
+        let line = "RCPT TO:<a@b.example> notify=success,DELAY Orcpt=rfc822;A+2Bx@b.example";
+        let Ok(Command::Rcpt(recipient)) = parse(line) else { panic!("no RCPT") };
+        assert_eq!(recipient.address, address("a@b.example"));
+        assert_eq!(recipient.notify.map(|notify| notify.to_string()).as_deref(), Some("SUCCESS,DELAY"));
+        assert_eq!(recipient.orcpt.as_ref().map(OriginalRecipient::as_str), Some("rfc822;A+2Bx@b.example"));
+    }
+
+    #[test]
     fn what_was_not_offered_is_refused_by_name() {
-        for line in ["MAIL FROM:<a@b> RET=FULL", "MAIL FROM:<a@b> SIZE=1 ret=full", "MAIL FROM:<a@b> RET"] {
-            assert_eq!(parse(line), Err(CommandError::Parameter("RET".into())), "{line}");
+        for line in ["MAIL FROM:<a@b> HOLDFOR=5", "MAIL FROM:<a@b> SIZE=1 holdfor=5", "MAIL FROM:<a@b> HOLDFOR"] {
+            assert_eq!(parse(line), Err(CommandError::Parameter("HOLDFOR".into())), "{line}");
         }
-        assert_eq!(parse("RCPT TO:<a@b> NOTIFY=NEVER"), Err(CommandError::Parameter("NOTIFY".into())));
-        for line in ["MAIL FROM:<a@b> SIZE=x", "MAIL FROM:<a@b> SIZE=99999999999999999999999999"] {
-            assert_eq!(parse(line), Err(CommandError::Value("SIZE")), "{line}");
+        assert_eq!(parse("MAIL FROM:<a@b> NOTIFY=NEVER"), Err(CommandError::Parameter("NOTIFY".into())));
+        assert_eq!(parse("RCPT TO:<a@b> RET=FULL"), Err(CommandError::Parameter("RET".into())));
+        assert!(matches!(Command::parse(b"RCPT TO:<a@b> \xff=1"), Err(CommandError::Parameter(_))));
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_its_parameter() {
+        for (line, wrong) in [
+            ("MAIL FROM:<a@b> SIZE", "SIZE"),
+            ("MAIL FROM:<a@b> SIZE=x", "SIZE"),
+            ("MAIL FROM:<a@b> SIZE=+1", "SIZE"),
+            ("MAIL FROM:<a@b> SIZE=99999999999999999999999999", "SIZE"),
+            ("MAIL FROM:<a@b> BODY=9BIT", "BODY"),
+            ("MAIL FROM:<a@b> SMTPUTF8=yes", "SMTPUTF8"),
+            ("MAIL FROM:<a@b> AUTH=", "AUTH"),
+            ("MAIL FROM:<a@b> RET=ALL", "RET"),
+            ("MAIL FROM:<a@b> ENVID=", "ENVID"),
+            ("MAIL FROM:<a@b> ENVID=a+0D+0Ab", "ENVID"),
+            ("RCPT TO:<a@b> NOTIFY=NEVER,FAILURE", "NOTIFY"),
+            ("RCPT TO:<a@b> ORCPT=a@b", "ORCPT"),
+        ] {
+            assert!(matches!(parse(line), Err(CommandError::Value { name, .. }) if name == wrong), "{line}");
         }
-        assert_eq!(parse("MAIL FROM:<a@b> BODY=9BIT"), Err(CommandError::Value("BODY")));
+        for line in [
+            "MAIL FROM:<a@b> SIZE=1 SIZE=2",
+            "RCPT TO:<a@b> NOTIFY=DELAY notify=NEVER",
+            "MAIL FROM:<> RET=FULL ret=FULL",
+        ] {
+            assert!(matches!(parse(line), Err(CommandError::Twice(_))), "{line}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod body;
 mod command;
 mod data_encoder;
 mod line;
+mod parameters;
 mod path;
 mod reply;
 mod reply_parser;

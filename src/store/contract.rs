@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::engine::{Committed, Failure, Found, Opened, Reader};
 use super::samples::{accept, address, at, id, incoming, lms, record, recorded, wait};
 use super::*;
-use crate::message::{Body, Protocol};
+use crate::message::{Body, EnvelopeId, Notify, OriginalRecipient, Protocol, Return};
 
 /// An engine with something that keeps it alive (its folder).
 pub struct Subject {
@@ -111,6 +111,12 @@ pub fn odd_values_are_read_back_as_they_were(subject: &mut Subject) {
     let mut sent = incoming(1, &["\"it's, odd\"@example.com", "jörg@bücher.example"]);
     sent.envelope.sender = None;
     sent.envelope.smtputf8 = true;
+    sent.envelope.ret = Some(Return::Headers);
+    sent.envelope.envid = EnvelopeId::parse("it's+20odd");
+    sent.envelope.recipients[0].notify = Notify::parse("NEVER");
+    sent.envelope.recipients[1].notify = Notify::parse("SUCCESS,DELAY");
+    sent.envelope.recipients[1].orcpt = OriginalRecipient::parse("utf-8;j\\x{F6}rg@b.example");
+    assert!(sent.envelope.envid.is_some() && sent.envelope.recipients[1].orcpt.is_some());
     sent.trace.peer = "2001:db8::1".parse().unwrap();
     sent.trace.helo = None;
     sent.trace.user = Some("x'; DROP TABLE message; --\0ü".to_owned());

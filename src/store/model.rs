@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::samples::{accept, address, at, id, incoming, lms, record};
 use super::*;
+use crate::message::Recipient;
 
 const IDS: u32 = 5;
 const RECIPIENTS: usize = 3;
@@ -130,8 +131,11 @@ impl Model {
             return false;
         }
         let given = incoming(n, &["a@example.com", "b@example.com", "c@example.com"]);
-        let row =
-            |address: &Address| RecipientRow { address: address.clone(), state: RecipientState::Waiting, reply: None };
+        let row = |recipient: &Recipient| RecipientRow {
+            address: recipient.address.clone(),
+            state: RecipientState::Waiting,
+            reply: None,
+        };
         let stored = Stored {
             id: given.id,
             received_at: given.received_at,

@@ -36,8 +36,8 @@ pub fn incoming(n: u32, recipients: &[&str]) -> Incoming {
         account: lms(),
         envelope: Envelope {
             sender: Some(address("noreply@contoso.com")),
-            recipients: recipients.iter().map(|text| address(text)).collect(),
-            smtputf8: false,
+            recipients: recipients.iter().map(|text| address(text).into()).collect(),
+            ..Envelope::default()
         },
         trace: Trace {
             peer: "127.0.0.1".parse().unwrap(),

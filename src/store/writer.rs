@@ -109,7 +109,9 @@ fn weight(change: &Change) -> usize {
     match change {
         Change::Accept(incoming) => {
             let body = if let Body::Inline(bytes) = &incoming.body { bytes.len() } else { 0 };
-            ROW + body + 128 * incoming.envelope.recipients.len()
+            let recipients = &incoming.envelope.recipients;
+            let said = recipients.iter().filter_map(|recipient| recipient.orcpt.as_ref());
+            ROW + body + 128 * recipients.len() + said.map(|orcpt| orcpt.as_str().len()).sum::<usize>()
         }
         Change::Record(record) => {
             let replies: usize = record.recipients.iter().map(|update| 128 + update.reply.len()).sum();

@@ -83,8 +83,8 @@ impl Simulation {
             account: mailbox(),
             envelope: Envelope {
                 sender: Some(mailbox()),
-                recipients: vec![Address::parse("you@example.com").unwrap()],
-                smtputf8: false,
+                recipients: vec![Address::parse("you@example.com").unwrap().into()],
+                ..Envelope::default()
             },
             trace: Trace {
                 peer: Ipv4Addr::LOCALHOST.into(),

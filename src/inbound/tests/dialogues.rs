@@ -23,6 +23,8 @@ enum Manner {
 enum Step {
     Send(Vec<u8>),
     Expect(String),
+    /// All lines of a reply with this code.
+    Reply(String),
     Closed,
     Stored(usize),
     Body(Vec<u8>),
@@ -85,6 +87,7 @@ async fn run(dialogue: Dialogue, manner: Manner) {
             Step::Send(bytes) if manner == Manner::LineByLine => client.send(bytes).await,
             Step::Send(_) => {}
             Step::Expect(pattern) => client.expect(&pattern).await,
+            Step::Reply(code) => client.expect_reply(&code).await,
             Step::Closed => client.expect_end().await,
             // A message is in the queue before its reply is sent, and the dialogue has read that reply.
             Step::Stored(n) if manner == Manner::LineByLine => assert_eq!(door.accepted(), n),
@@ -110,6 +113,7 @@ impl Dialogue {
                 "C:" => Step::Send([unescape(rest), b"\r\n".to_vec()].concat()),
                 "C|" => Step::Send(unescape(rest)),
                 "S:" => Step::Expect(rest.to_owned()),
+                "S+" => Step::Reply(rest.to_owned()),
                 "CLOSED" => Step::Closed,
                 "STORED" => Step::Stored(rest.parse().unwrap()),
                 "BODY" => Step::Body(unescape(rest)),

@@ -125,6 +125,17 @@ impl Client {
         assert!(fits, "expected {pattern:?}, got {line:?}");
     }
 
+    /// Reads a whole reply of any number of lines.
+    pub(super) async fn expect_reply(&mut self, code: &str) {
+        loop {
+            let line = self.line().await.unwrap_or_else(|| "(closed)".into());
+            assert!(line.starts_with(code), "expected {code}, got {line:?}");
+            if line.as_bytes().get(code.len()) != Some(&b'-') {
+                return;
+            }
+        }
+    }
+
     pub(super) async fn expect_end(&mut self) {
         let mut rest = Vec::new();
         let read = timeout(DEADLINE, self.reading.read_to_end(&mut rest)).await.expect("not closed");

@@ -21,8 +21,11 @@ fn rewritten(message: &[u8], sender: Option<&str>) -> Rewritten {
 fn rewritten_part(start: &[u8], size: usize, sender: Option<&str>) -> Rewritten {
     let protocol = Protocol { extended: true, tls: false, authenticated: false };
     let trace = Trace { peer: "10.1.2.3".parse().unwrap(), helo: Some("lms".into()), protocol, user: None };
-    let envelope =
-        Envelope { sender: sender.map(address), recipients: vec![address("a@example.com")], smtputf8: false };
+    let envelope = Envelope {
+        sender: sender.map(address),
+        recipients: vec![address("a@example.com").into()],
+        ..Envelope::default()
+    };
     let policy = Policy {
         sender: SenderPolicy::Rewrite,
         permitted: Permitted { mailbox: &address("lms@contoso.com"), send_as: &[address("noreply@contoso.com")] },

@@ -109,8 +109,8 @@ fn stored(recipients: &[&str], size: usize) -> Stored {
         tried_for: Duration::ZERO,
         envelope: Envelope {
             sender: Some(address("lms@contoso.com")),
-            recipients: recipients.iter().map(|to| address(to)).collect(),
-            smtputf8: false,
+            recipients: recipients.iter().map(|to| address(to).into()).collect(),
+            ..Envelope::default()
         },
         trace: Trace {
             peer: "127.0.0.1".parse().unwrap(),

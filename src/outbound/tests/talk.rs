@@ -1,6 +1,7 @@
 //! What is said over the wire, and what each recipient's verdict is.
 
 use super::*;
+use crate::message::{EnvelopeId, Notify, OriginalRecipient, Return};
 
 async fn attempt(scripts: &[String], recipients: &[&str], message: &'static str) -> (Attempt, Vec<String>) {
     let upstream = Upstream::playing(scripts).await;
@@ -212,6 +213,43 @@ async fn an_address_outside_ascii_is_refused_where_the_server_cannot_take_it() {
     assert_eq!(classes(&attempt), [(0, Class::Refused), (1, Class::Accepted)]);
     assert!(verdicts(&attempt)[0].1.reply.to_string().starts_with("553 5.6.7 xoauth2-relay: "));
     assert!(!heard[0].contains("SMTPUTF8"));
+}
+
+/// To two recipients, with all that can be said of notices.
+fn wishing(upstream: &Upstream) -> Delivery {
+    let mut delivery = delivery(upstream, &["a@example.com", "b@example.com"], MESSAGE);
+    let envelope = &mut delivery.message.envelope;
+    (envelope.ret, envelope.envid) = (Return::parse("HDRS"), EnvelopeId::parse("QQ+2B1"));
+    envelope.recipients[0].notify = Notify::parse("NEVER");
+    envelope.recipients[1].notify = Notify::parse("DELAY,SUCCESS");
+    envelope.recipients[1].orcpt = OriginalRecipient::parse("rfc822;B+2B1@example.com");
+    delivery
+}
+
+#[tokio::test]
+async fn what_the_sender_wants_to_hear_is_handed_on_where_dsn_is_offered() {
+    let rest = "C: DATA\nS: 354 go\nBODY\nS: 250 ok";
+    let with = format!(
+        "{}
+        C: MAIL FROM:<lms@contoso.com> RET=HDRS ENVID=QQ+2B1
+        S: 250 ok
+        C: RCPT TO:<a@example.com> NOTIFY=NEVER
+        S: 250 ok
+        C: RCPT TO:<b@example.com> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;B+2B1@example.com
+        S: 250 ok
+        {rest}",
+        LOGIN.replace("S: 250 AUTH", "S: 250-DSN\nS: 250 AUTH")
+    );
+    let without = format!(
+        "{LOGIN}\nC: MAIL\nS: 250 ok\nC: RCPT TO:<a@example.com>\nS: 250 ok\nC: RCPT TO:<b@example.com>\nS: 250 ok\n{rest}"
+    );
+    for (script, is_told) in [(with, true), (without, false)] {
+        let upstream = Upstream::playing(&[script]).await;
+        let attempt = Pool::new().attempt(wishing(&upstream)).await;
+        assert_eq!(classes(&attempt), [(0, Class::Accepted), (1, Class::Accepted)]);
+        let heard = upstream.heard().await.remove(0);
+        assert_eq!(["RET=", "ENVID=", "NOTIFY=", "ORCPT="].map(|name| heard.contains(name)), [is_told; 4], "{heard}");
+    }
 }
 
 #[tokio::test]

@@ -173,8 +173,8 @@ async fn accept(store: &Store, n: i64) {
         account: lms(),
         envelope: Envelope {
             sender: Some(lms()),
-            recipients: vec![Address::parse("you@example.com").unwrap()],
-            smtputf8: false,
+            recipients: vec![Address::parse("you@example.com").unwrap().into()],
+            ..Envelope::default()
         },
         trace: Trace {
             peer: [127, 0, 0, 1].into(),

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::line;
 use super::values::{count, millis, protocol_name, span};
-use crate::message::{Address, Body, QueueId};
+use crate::message::{Address, Body, EnvelopeId, OriginalRecipient, QueueId, Recipient, Return};
 use crate::store::engine::{Committed, Failure};
 use crate::store::{Ending, Incoming, MessageState, Next, RecipientState, RecipientUpdate, Record};
 
@@ -17,8 +17,8 @@ pub fn accept(sql: &Connection, incoming: &Incoming) -> Result<(), Failure> {
     }
     sql.prepare_cached(
         "INSERT INTO message (id, received_at, app, account, mailbox, state, due_at, tries, tried_for, pending, sender,
-             smtputf8, peer, helo, protocol, user, subject, size, in_file)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?2, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+             smtputf8, peer, helo, protocol, user, subject, size, in_file, ret, envid)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?2, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     )?
     .execute(params![
         id.number(),
@@ -36,15 +36,20 @@ pub fn accept(sql: &Connection, incoming: &Incoming) -> Result<(), Failure> {
         incoming.subject,
         count(incoming.size),
         matches!(incoming.body, Body::File(_)),
+        envelope.ret.map(Return::as_str),
+        envelope.envid.as_ref().map(EnvelopeId::as_str),
     ])?;
     if let Body::Inline(bytes) = &incoming.body {
         sql.prepare_cached("INSERT INTO body (id, bytes) VALUES (?1, ?2)")?
             .execute(params![id.number(), &bytes[..]])?;
     }
-    let mut insert =
-        sql.prepare_cached("INSERT INTO recipient (message, n, address, state) VALUES (?1, ?2, ?3, 'waiting')")?;
-    for (n, recipient) in envelope.recipients.iter().enumerate() {
-        insert.execute(params![id.number(), count(n), recipient.as_str()])?;
+    let mut insert = sql.prepare_cached(
+        "INSERT INTO recipient (message, n, address, state, notify, orcpt) VALUES (?1, ?2, ?3, 'waiting', ?4, ?5)",
+    )?;
+    for (n, Recipient { address, notify, orcpt }) in envelope.recipients.iter().enumerate() {
+        let notify = notify.map(|notify| notify.to_string());
+        let orcpt = orcpt.as_ref().map(OriginalRecipient::as_str);
+        insert.execute(params![id.number(), count(n), address.as_str(), notify, orcpt])?;
     }
     Ok(())
 }

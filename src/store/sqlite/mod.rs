@@ -29,8 +29,13 @@ use engine::SqliteEngine;
 use reader::SqliteReader;
 
 /// `user_version` of a database that this program understands.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
+/// What leads from each version to the one behind it; the first is the step from version 1.
+const STEPS: [&str; 1] = ["ALTER TABLE message ADD COLUMN ret TEXT;
+     ALTER TABLE message ADD COLUMN envid TEXT;
+     ALTER TABLE recipient ADD COLUMN notify TEXT;
+     ALTER TABLE recipient ADD COLUMN orcpt TEXT;"];
 
 /// Marks the file as ours (`application_id`): "xoa2".
 const APPLICATION_ID: i64 = 0x786f_6132;
@@ -125,23 +130,30 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
     let version = number("user_version")?;
     let ours = number("application_id")? == APPLICATION_ID;
-    match version {
-        SCHEMA_VERSION if ours => return Ok(()),
-        newer if ours && newer > SCHEMA_VERSION => return Err(StoreError::Newer { path: path.to_owned(), version }),
-        0 if is_empty(connection).map_err(failed)? => {}
+    let steps = match usize::try_from(version) {
+        Ok(known @ 1..) if ours && version <= SCHEMA_VERSION => &STEPS[known - 1..],
+        Ok(_) if ours && version > SCHEMA_VERSION => return Err(StoreError::Newer { path: path.to_owned(), version }),
+        Ok(0) if is_empty(connection).map_err(failed)? => &[SCHEMA],
         _ => {
             let why = "it is a database of another program".to_owned();
             return Err(StoreError::Unusable { path: path.to_owned(), why });
         }
-    }
-    let create = |connection: &mut Connection| {
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)?;
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        transaction.commit()
     };
-    create(connection).map_err(failed)
+    take(connection, steps).map_err(failed)
+}
+
+/// All steps or none: a database is never left between two versions.
+fn take(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
 }
 
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {

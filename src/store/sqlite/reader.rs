@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::values::{
-    address, duration, journal_entry, maybe_address, maybe_time, millis, named, odd, protocol, recipient, time,
-    timestamp, unsigned,
+    address, duration, envelope_recipient, journal_entry, maybe_address, maybe_named, maybe_time, millis, named, odd,
+    protocol, recipient, time, timestamp, unsigned,
 };
 use super::{Shared, lock};
-use crate::message::{Address, Envelope, QueueId, Trace};
+use crate::message::{Address, Envelope, EnvelopeId, QueueId, Return, Trace};
 use crate::store::engine::{Found, Reader};
 use crate::store::handle::ReadError;
 use crate::store::{
@@ -193,8 +193,9 @@ fn id(row: &Row<'_>) -> rusqlite::Result<QueueId> {
 
 fn stored(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored> {
     let id = id(row)?;
-    let query = "SELECT address, state, reply FROM recipient WHERE message = ?1 ORDER BY n";
-    let recipients = rows(sql, query, [id.number()], recipient)?;
+    let query = "SELECT address, state, reply, notify, orcpt FROM recipient WHERE message = ?1 ORDER BY n";
+    let both = |row: &Row<'_>| Ok((envelope_recipient(row)?, recipient(row)?));
+    let (said, recipients) = rows(sql, query, [id.number()], both)?.into_iter().unzip();
     let peer: String = row.get("peer")?;
     Ok(Stored {
         id,
@@ -207,8 +208,10 @@ fn stored(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored> {
         tried_for: duration(row, "tried_for")?,
         envelope: Envelope {
             sender: maybe_address(row, "sender")?,
-            recipients: recipients.iter().map(|recipient| recipient.address.clone()).collect(),
+            recipients: said,
             smtputf8: row.get("smtputf8")?,
+            ret: maybe_named(row, "ret", Return::parse)?,
+            envid: maybe_named(row, "envid", EnvelopeId::parse)?,
         },
         trace: Trace {
             peer: peer.parse().map_err(odd)?,

@@ -1,6 +1,6 @@
--- The queue of xoauth2-relay, version 1. Times are milliseconds since 1970 (UTC), spans are milliseconds.
+-- The queue of xoauth2-relay, version 2. Times are milliseconds since 1970 (UTC), spans are milliseconds.
 -- Accounts and logins are kept twice where they are shown: in lower case to compare, and as they were written ("mailbox").
--- Changing something? Raise SCHEMA_VERSION in mod.rs and add the step from the version before; docs/queue.md names the states.
+-- Changing something? Raise SCHEMA_VERSION in mod.rs and add to STEPS what leads from the version before; docs/queue.md names the states.
 
 -- What was accepted and is not settled, and dead letters. Small rows: the scheduler and `queue list` never touch bodies.
 CREATE TABLE message (
@@ -23,7 +23,9 @@ CREATE TABLE message (
     user        TEXT,
     subject     TEXT,
     size        INTEGER NOT NULL,
-    in_file     INTEGER NOT NULL    -- 1: the body is bodies/ID, 0: in the table body
+    in_file     INTEGER NOT NULL,   -- 1: the body is bodies/ID, 0: in the table body
+    ret         TEXT,               -- RET, ENVID, NOTIFY and ORCPT of RFC 3461, word for word
+    envid       TEXT
 ) STRICT;
 
 -- Serves the window (account, 'waiting', by due_at and id), the counts and the accounts that have mail.
@@ -41,6 +43,8 @@ CREATE TABLE recipient (
     address TEXT NOT NULL,
     state   TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'in_doubt', 'refused', 'accepted')),
     reply   TEXT,
+    notify  TEXT,
+    orcpt   TEXT,
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 

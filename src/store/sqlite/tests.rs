@@ -74,6 +74,45 @@ fn a_newer_schema_is_refused_in_plain_words() {
     assert_eq!(refused.to_string(), expected);
 }
 
+/// Every column of every table, and every index.
+fn shape(path: &std::path::Path) -> Vec<String> {
+    let query = "SELECT tables.name || ' ' || columns.name || ' ' || columns.type || ' ' || columns.\"notnull\" || ' ' || columns.pk
+         FROM sqlite_schema AS tables JOIN pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'
+         UNION ALL SELECT name || ' ' || coalesce(sql, '') FROM sqlite_schema WHERE type = 'index'";
+    let connection = Connection::open(path).unwrap();
+    let mut select = connection.prepare(query).unwrap();
+    let mut lines: Vec<String> =
+        select.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_queue_of_version_1_is_taken_over_with_its_mail() {
+    use crate::message::{Address, Envelope, QueueId, Recipient};
+    use crate::store::engine::Found;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    Connection::open(&old).unwrap().execute_batch(include_str!("version_1.sql")).unwrap();
+    for _ in 0..2 {
+        let mut opened = open(&old).unwrap();
+        let reader = opened.readers[0].as_mut();
+        let stored = reader.message(QueueId::from_number(7)).unwrap().unwrap();
+        let recipients: Vec<Recipient> =
+            ["a@example.com", "b@example.com"].map(|text| Address::parse(text).unwrap().into()).into();
+        assert_eq!(stored.envelope, Envelope { recipients, smtputf8: true, ..Envelope::default() });
+        assert_eq!(stored.recipients[0].reply.as_deref(), Some("250 2.0.0 OK"));
+        assert_eq!((stored.tries, stored.subject.as_deref()), (1, Some("old")));
+        let body = reader.body(QueueId::from_number(7)).unwrap();
+        assert_eq!(body, Some(Found::Inline(bytes::Bytes::from_static(b"old mail\r\n"))));
+        assert_eq!(reader.archived(QueueId::from_number(6)).unwrap().unwrap().recipients.len(), 1);
+        assert!(reader.running().unwrap());
+    }
+    drop(open(&new).unwrap());
+    assert_eq!(shape(&old), shape(&new));
+}
+
 #[test]
 fn foreign_and_damaged_files_are_not_touched() {
     let folder = tempfile::tempdir().unwrap();

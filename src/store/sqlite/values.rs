@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Error, Result, Row};
 
-use crate::message::QueueId;
-use crate::message::{Address, Protocol};
+use crate::message::{Address, Notify, OriginalRecipient, Protocol, QueueId, Recipient};
 use crate::store::{JournalEntry, RecipientRow, RecipientState};
 
 /// A time as the database keeps it.
@@ -64,6 +63,21 @@ pub fn maybe_address(row: &Row<'_>, column: &str) -> Result<Option<Address>> {
 pub fn named<T>(row: &Row<'_>, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
     let text: String = row.get(column)?;
     parse(&text).ok_or_else(|| odd(Odd(format!("{column} is {text:?}"))))
+}
+
+/// The text in a column that may be empty, read by `parse`.
+pub fn maybe_named<T>(row: &Row<'_>, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(None) };
+    parse(&text).map(Some).ok_or_else(|| odd(Odd(format!("{column} is {text:?}"))))
+}
+
+/// A recipient as it was said, from the same row as [`recipient`].
+pub fn envelope_recipient(row: &Row<'_>) -> Result<Recipient> {
+    Ok(Recipient {
+        address: address(row, "address")?,
+        notify: maybe_named(row, "notify", Notify::parse)?,
+        orcpt: maybe_named(row, "orcpt", OriginalRecipient::parse)?,
+    })
 }
 
 /// One recipient's row.

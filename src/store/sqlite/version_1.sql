@@ -1,0 +1,130 @@
+-- A database of version 1 as the first releases left it, with mail in it, for the test of what leads from there. Never changed.
+
+-- What was accepted and is not settled, and dead letters. Small rows: the scheduler and `queue list` never touch bodies.
+CREATE TABLE message (
+    id          INTEGER PRIMARY KEY,
+    received_at INTEGER NOT NULL,
+    app         TEXT NOT NULL,
+    account     TEXT NOT NULL,
+    mailbox     TEXT NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'dead')),
+    due_at      INTEGER NOT NULL,
+    tries       INTEGER NOT NULL,
+    tried_for   INTEGER NOT NULL,
+    pending     INTEGER NOT NULL,   -- recipients that an attempt has to cover
+    dead_at     INTEGER,            -- since when it is a dead letter
+    sender      TEXT,               -- NULL: the null sender
+    smtputf8    INTEGER NOT NULL,
+    peer        TEXT NOT NULL,
+    helo        TEXT,
+    protocol    TEXT NOT NULL,      -- [e]smtp[s][a]
+    user        TEXT,
+    subject     TEXT,
+    size        INTEGER NOT NULL,
+    in_file     INTEGER NOT NULL    -- 1: the body is bodies/ID, 0: in the table body
+) STRICT;
+
+-- Serves the window (account, 'waiting', by due_at and id), the counts and the accounts that have mail.
+CREATE INDEX message_by_state ON message (account, state, due_at);
+CREATE INDEX message_dead ON message (dead_at) WHERE dead_at IS NOT NULL;
+
+CREATE TABLE body (
+    id    INTEGER PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE recipient (
+    message INTEGER NOT NULL,
+    n       INTEGER NOT NULL,       -- the place in the envelope, from 0
+    address TEXT NOT NULL,
+    state   TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'in_doubt', 'refused', 'accepted')),
+    reply   TEXT,
+    PRIMARY KEY (message, n)
+) STRICT, WITHOUT ROWID;
+
+-- What is left of messages that are settled or deleted.
+CREATE TABLE archive (
+    id          INTEGER PRIMARY KEY,
+    received_at INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    ending      TEXT NOT NULL CHECK (ending IN ('finished', 'deleted')),
+    app         TEXT NOT NULL,
+    account     TEXT NOT NULL,
+    mailbox     TEXT NOT NULL,
+    sender      TEXT,
+    subject     TEXT,
+    size        INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX archive_by_time ON archive (finished_at);
+
+CREATE TABLE archive_recipient (
+    message INTEGER NOT NULL,
+    n       INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    state   TEXT NOT NULL,
+    reply   TEXT,
+    PRIMARY KEY (message, n)
+) STRICT, WITHOUT ROWID;
+
+-- A message's arrival is not here: its row, or that of the archive, tells it.
+CREATE TABLE journal (
+    n       INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    message INTEGER,
+    mailbox TEXT,
+    account TEXT,
+    text    TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX journal_by_message ON journal (message) WHERE message IS NOT NULL;
+-- The account's own story; what happened to its messages is found through them.
+CREATE INDEX journal_by_account ON journal (account) WHERE message IS NULL AND account IS NOT NULL;
+CREATE INDEX journal_by_time ON journal (at);
+
+CREATE TABLE hold (
+    account  TEXT PRIMARY KEY,
+    mailbox  TEXT NOT NULL,
+    cause    TEXT NOT NULL,
+    reply    TEXT,
+    error    TEXT,
+    codes    TEXT NOT NULL,         -- AADSTS numbers, parted by spaces
+    since    INTEGER NOT NULL,
+    probe_at INTEGER,
+    probes   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sign_in (
+    account      TEXT PRIMARY KEY,
+    mailbox      TEXT NOT NULL,
+    current      BLOB NOT NULL,     -- sealed
+    previous     BLOB,              -- sealed
+    signed_in_as TEXT,
+    since        INTEGER NOT NULL,
+    refreshed_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE sent (
+    login      TEXT NOT NULL,
+    at         INTEGER NOT NULL,
+    recipients INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX sent_by_login ON sent (login, at, recipients);
+CREATE INDEX sent_by_time ON sent (at);
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO message VALUES (7, 1800000000000, 'moodle', 'lms@contoso.com', 'LMS@contoso.com', 'waiting', 1800000060000, 1, 60000, 1,
+    NULL, NULL, 1, '127.0.0.1', 'web', 'esmtpa', 'moodle', 'old', 10, 0);
+INSERT INTO body VALUES (7, CAST('old mail' || char(13, 10) AS BLOB));
+INSERT INTO recipient VALUES (7, 0, 'a@example.com', 'accepted', '250 2.0.0 OK'), (7, 1, 'b@example.com', 'waiting', NULL);
+INSERT INTO archive VALUES (6, 1800000000000, 1800000001000, 'finished', 'moodle', 'lms@contoso.com', 'lms@contoso.com', NULL, NULL, 2);
+INSERT INTO archive_recipient VALUES (6, 0, 'a@example.com', 'accepted', '250 2.0.0 OK');
+INSERT INTO meta VALUES ('running', 1);
+
+PRAGMA application_id = 0x786f6132;
+PRAGMA user_version = 1;
