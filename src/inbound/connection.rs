@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{self, Received};
+use super::body::{self, Chunks};
+use super::collector::Received;
 use super::intake::{AcceptError, Door, Intake};
 use super::replies;
-use super::session::{Event, Facts, Mail, Outcome, Session};
+use super::session::{Chunk, Event, Facts, Mail, Outcome, Session};
 use super::wire::{Ended, Stream, Wire};
 use crate::message::Body;
 use crate::registry;
@@ -36,6 +37,7 @@ pub(super) async fn converse<S: Stream, I: Intake>(
         peer: facts.peer,
         max_message_size: facts.max_message_size,
         session: Session::new(facts),
+        chunks: None,
         door,
         stop,
     };
@@ -47,10 +49,12 @@ pub(super) async fn converse<S: Stream, I: Intake>(
     }
 }
 
-struct Connection<S, I> {
+struct Connection<S, I: Intake> {
     wire: Wire<S>,
     lines: LineDecoder,
     session: Session,
+    /// What has come of a message in chunks; nothing once the session has given it up.
+    chunks: Option<Chunks<I>>,
     peer: IpAddr,
     max_message_size: u64,
     door: Arc<Door<I>>,
@@ -69,18 +73,23 @@ impl<S: Stream, I: Intake> Connection<S, I> {
     /// Answers until the session closes.
     async fn run(&mut self) -> Result<Close, Ended> {
         self.wire.answer(&self.session.greeting());
-        let mut outcome = None;
+        let mut next = None;
         loop {
-            let event = match outcome.take() {
-                Some(outcome) => self.session.on_body(outcome),
+            let event = match next.take() {
+                Some(event) => event,
                 None => self.next_event().await?,
             };
+            if !self.session.is_chunking() && !matches!(event, Event::Chunk(_)) {
+                self.chunks = None;
+            }
             match event {
                 Event::Reply(reply) => self.wire.answer(&reply),
                 Event::Body(go_ahead, mail) => {
                     self.wire.answer(&go_ahead);
-                    outcome = Some(self.take(*mail).await?);
+                    let outcome = self.take(*mail).await?;
+                    next = Some(self.session.on_body(outcome));
                 }
+                Event::Chunk(chunk) => next = Some(self.on_chunk(chunk).await?),
                 Event::Close(reply) => {
                     self.wire.answer(&reply);
                     return Ok(if reply.is_positive() { Close::Now } else { Close::Gently });
@@ -134,17 +143,49 @@ impl<S: Stream, I: Intake> Connection<S, I> {
 
     /// Reads the body and hands the message over. Whoever stops the relay has to wait for this.
     async fn take(&mut self, mail: Mail) -> Result<Outcome, Ended> {
-        let (intake, clock) = (&*self.door.intake, &self.door.clock);
-        let received = body::receive(&mut self.wire, self.max_message_size, intake, clock).await?;
+        let received = body::receive(&mut self.wire, self.max_message_size, &self.door).await?;
+        Ok(self.finish(mail, received).await)
+    }
+
+    /// Reads a chunk, and hands the message over if it was the last one.
+    async fn on_chunk(&mut self, chunk: Chunk) -> Result<Event, Ended> {
+        let (size, last) = match chunk {
+            Chunk::Refused(size, reply) => {
+                body::discard(&mut self.wire, size).await?;
+                return Ok(Event::Reply(reply));
+            }
+            Chunk::Part(size) => (size, None),
+            Chunk::Last(size, mail) => (size, Some(mail)),
+        };
+        let mut chunks = self.chunks.take().unwrap_or_else(|| Chunks::new(self.max_message_size));
+        let given_up = chunks.take(&mut self.wire, size, &self.door).await?;
+        let outcome = match (given_up, last) {
+            (Some(outcome), _) => self.not_taken(outcome),
+            (None, Some(mail)) => {
+                let received = chunks.finish(&self.door).await;
+                self.finish(*mail, received).await
+            }
+            (None, None) => {
+                self.chunks = Some(chunks);
+                return Ok(self.session.on_chunk(size));
+            }
+        };
+        Ok(self.session.on_body(outcome))
+    }
+
+    /// The body has come, or why it is not taken.
+    async fn finish(&self, mail: Mail, received: Result<Received, Outcome>) -> Outcome {
         let outcome = match received {
             Ok(received) => self.hand_over(mail, received).await,
             Err(outcome) => outcome,
         };
-        if !matches!(outcome, Outcome::Queued(_)) {
-            let peer = self.peer;
-            tracing::warn!(%peer, ?outcome, "message not taken");
-        }
-        Ok(outcome)
+        if matches!(outcome, Outcome::Queued(_)) { outcome } else { self.not_taken(outcome) }
+    }
+
+    fn not_taken(&self, outcome: Outcome) -> Outcome {
+        let peer = self.peer;
+        tracing::warn!(%peer, ?outcome, "message not taken");
+        outcome
     }
 
     async fn hand_over(&self, mail: Mail, received: Received) -> Outcome {

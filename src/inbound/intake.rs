@@ -31,7 +31,7 @@ pub trait Intake: Send + Sync + 'static {
 }
 
 /// Writes one body to a file. Dropping it removes the file.
-pub trait BodyWriter: Send {
+pub trait BodyWriter: Send + Sync {
     /// Appends bytes.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
 

@@ -5,6 +5,7 @@
 
 mod auth;
 mod body;
+mod collector;
 mod connection;
 mod head;
 mod intake;

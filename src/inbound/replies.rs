@@ -42,6 +42,7 @@ pub(super) fn ehlo(facts: &Facts) -> Reply {
         &format!("SIZE {}", facts.max_message_size),
         "8BITMIME",
         "SMTPUTF8",
+        "CHUNKING",
         "ENHANCEDSTATUSCODES",
         "DSN",
         "AUTH PLAIN LOGIN",
@@ -93,8 +94,12 @@ pub(super) fn no_tls() -> Reply {
     Reply::new(502, "5.5.1 this listener has no TLS: set the encryption of outgoing mail to \"none\" in the program")
 }
 
-pub(super) fn no_chunks() -> Reply {
-    Reply::new(502, "5.5.1 CHUNKING was not offered; closing, because the chunk would be taken for commands")
+pub(super) fn chunk(size: u64) -> Reply {
+    Reply::new(250, format!("2.0.0 {size} octets taken"))
+}
+
+pub(super) fn within_chunks() -> Reply {
+    Reply::new(503, "5.5.1 the message has begun with BDAT: BDAT with LAST ends it, RSET gives it up")
 }
 
 pub(super) fn http() -> Reply {
@@ -117,6 +122,7 @@ pub(super) fn bad_line(error: LineError) -> Reply {
         LineError::Control(_) => Reply::new(500, "5.5.2 a control character cannot be part of a command"),
         LineError::NotLines => Reply::new(421, "4.7.0 lines must end with CRLF, closing"),
         LineError::Endless => Reply::new(421, "4.7.0 a line without an end, closing"),
+        LineError::Chunk => Reply::new(501, "5.5.4 the size of this chunk cannot be told, closing"),
         LineError::Tls => Reply::new(
             421,
             "4.7.0 this listener has no TLS: set the encryption of outgoing mail to \"none\" in the program",
@@ -131,6 +137,9 @@ pub(super) fn bad_command(error: &CommandError) -> Reply {
         CommandError::Syntax(_) | CommandError::Value { .. } | CommandError::Twice(_) => {
             Reply::new(501, format!("5.5.4 {text}"))
         }
+        CommandError::Chunk => {
+            Reply::new(501, format!("5.5.4 {text}, closing, because its octets would be taken for commands"))
+        }
         CommandError::Parameter(_) => Reply::new(555, format!("5.5.4 {text}")),
         CommandError::Sender(_) => Reply::new(501, format!("5.1.7 {text}")),
         CommandError::Recipient(PathError::NoDomain(_)) => Reply::new(550, format!("5.1.3 {text}")),
@@ -139,7 +148,7 @@ pub(super) fn bad_command(error: &CommandError) -> Reply {
 }
 
 pub(super) fn no_binary() -> Reply {
-    Reply::new(555, "5.5.4 BINARYMIME is not offered")
+    Reply::new(555, "5.5.4 BODY=BINARYMIME is not offered: send binary parts as base64, without this parameter")
 }
 
 pub(super) fn needs_smtputf8(address: &str) -> Reply {

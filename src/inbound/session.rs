@@ -15,6 +15,10 @@ const MAX_ERRORS: u32 = 20;
 /// How often a peer that is not allowed is told so before its session ends.
 const MAX_REFUSALS: u32 = 3;
 
+/// A body that is so many times larger than the limit is not read to its end; the margin is for small limits.
+const FLOOD: u64 = 4;
+const FLOOD_MARGIN: u64 = 64 * 1024;
+
 /// What does not change during a session.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -48,8 +52,21 @@ pub enum Event {
     Reply(Reply),
     /// Answer, and read the body of this message; its outcome goes to [`Session::on_body`].
     Body(Reply, Box<Mail>),
+    /// Read a chunk; [`Chunk`] says what comes of it.
+    Chunk(Chunk),
     /// Answer, and close.
     Close(Reply),
+}
+
+/// What is done with the octets behind a BDAT command (RFC 3030 section 2). They are there whatever the answer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// So many more octets of the message; then [`Session::on_chunk`], or [`Session::on_body`] if it will not be taken.
+    Part(u64),
+    /// So many octets, and the message is complete; its outcome goes to [`Session::on_body`].
+    Last(u64, Box<Mail>),
+    /// So many octets of nothing; then this answer.
+    Refused(u64, Reply),
 }
 
 /// A message as far as it is known before its body.
@@ -87,6 +104,10 @@ pub struct Session {
     user: Option<String>,
     exchange: Option<Exchange>,
     mail: Option<Envelope>,
+    /// A chunk of `mail` has come: DATA and further recipients are out of place.
+    chunking: bool,
+    /// Octets in chunks since MAIL was taken.
+    octets: u64,
     errors: u32,
     refusals: u32,
 }
@@ -94,7 +115,18 @@ pub struct Session {
 impl Session {
     /// A session that nobody has said anything in.
     pub fn new(facts: Facts) -> Self {
-        Self { facts, helo: None, extended: false, user: None, exchange: None, mail: None, errors: 0, refusals: 0 }
+        Self {
+            facts,
+            helo: None,
+            extended: false,
+            user: None,
+            exchange: None,
+            mail: None,
+            chunking: false,
+            octets: 0,
+            errors: 0,
+            refusals: 0,
+        }
     }
 
     /// What the server says first.
@@ -116,7 +148,7 @@ impl Session {
     pub fn on(&mut self, line: Result<&[u8], LineError>, room: Room) -> Event {
         let exchange = self.exchange.take();
         match (line, exchange) {
-            (Err(error @ (LineError::NotLines | LineError::Endless | LineError::Tls)), _) => {
+            (Err(error @ (LineError::NotLines | LineError::Endless | LineError::Tls | LineError::Chunk)), _) => {
                 Event::Close(replies::bad_line(error))
             }
             (Err(error), _) => self.wrong(replies::bad_line(error)),
@@ -128,8 +160,19 @@ impl Session {
         }
     }
 
-    /// What became of the body that [`Event::Body`] asked for.
+    /// Whether some chunks of a message have come and more may follow. Once this is no longer so, they are of no use.
+    pub fn is_chunking(&self) -> bool {
+        self.chunking && self.mail.is_some()
+    }
+
+    /// The octets of [`Chunk::Part`] have come.
+    pub fn on_chunk(&mut self, size: u64) -> Event {
+        Event::Reply(replies::chunk(size))
+    }
+
+    /// What became of the body that [`Event::Body`] or [`Event::Chunk`] asked for.
     pub fn on_body(&mut self, outcome: Outcome) -> Event {
+        self.mail = None;
         Event::Reply(match outcome {
             Outcome::Queued(id) => {
                 self.errors = 0;
@@ -161,7 +204,7 @@ impl Session {
             Command::Quit => return Event::Close(replies::bye()),
             Command::StartTls => replies::no_tls(),
             Command::NotOffered => return self.wrong(replies::not_offered()),
-            Command::Bdat => return Event::Close(replies::no_chunks()),
+            Command::Bdat { size, last } => return self.chunk(size, last),
             Command::Http => return Event::Close(replies::http()),
         };
         Event::Reply(reply)
@@ -170,6 +213,8 @@ impl Session {
     fn on_bad_command(&mut self, error: &CommandError) -> Event {
         let reply = replies::bad_command(error);
         match error {
+            // Nobody can tell how many of the octets that follow are the chunk.
+            CommandError::Chunk => Event::Close(reply),
             // A mailing with many bad addresses is no attack, and must not cost it the good ones.
             CommandError::Recipient(_) | CommandError::Sender(_) => Event::Reply(reply),
             _ => self.wrong(reply),
@@ -232,6 +277,7 @@ impl Session {
         }
         let MailFrom { sender, smtputf8, ret, envid, .. } = mail;
         self.mail = Some(Envelope { sender, recipients: Vec::new(), smtputf8, ret, envid });
+        (self.chunking, self.octets) = (false, 0);
         Event::Reply(replies::sender_ok())
     }
 
@@ -245,6 +291,9 @@ impl Session {
 
     fn recipient(&mut self, recipient: Recipient) -> Reply {
         let Some(mail) = &mut self.mail else { return replies::mail_first() };
+        if self.chunking {
+            return replies::within_chunks();
+        }
         if !recipient.address.is_ascii() && !mail.smtputf8 {
             return replies::needs_smtputf8(recipient.address.as_str());
         }
@@ -256,6 +305,9 @@ impl Session {
     }
 
     fn data(&mut self) -> Event {
+        if self.is_chunking() {
+            return Event::Reply(replies::within_chunks());
+        }
         match self.mail.take() {
             None => Event::Reply(replies::mail_first()),
             Some(mail) if mail.recipients.is_empty() => {
@@ -263,6 +315,28 @@ impl Session {
                 Event::Reply(replies::no_recipients())
             }
             Some(envelope) => Event::Body(replies::go_ahead(), Box::new(Mail { envelope, trace: self.trace() })),
+        }
+    }
+
+    /// The octets follow in any case, and are read in any case, or a body would be taken for commands. Only where they are far too many
+    /// is the session not worth it.
+    fn chunk(&mut self, size: u64, last: bool) -> Event {
+        self.octets = self.octets.saturating_add(size);
+        if is_flood(self.octets, self.facts.max_message_size) {
+            return Event::Close(replies::too_large(&self.facts));
+        }
+        match self.mail.take() {
+            None => Event::Chunk(Chunk::Refused(size, replies::mail_first())),
+            Some(mail) if mail.recipients.is_empty() => {
+                self.mail = Some(mail);
+                Event::Chunk(Chunk::Refused(size, replies::no_recipients()))
+            }
+            Some(envelope) if last => Event::Chunk(Chunk::Last(size, Box::new(Mail { envelope, trace: self.trace() }))),
+            Some(envelope) => {
+                self.mail = Some(envelope);
+                self.chunking = true;
+                Event::Chunk(Chunk::Part(size))
+            }
         }
     }
 
@@ -280,6 +354,11 @@ impl Session {
         self.errors += 1;
         if self.errors >= MAX_ERRORS { Event::Close(replies::too_many_errors()) } else { Event::Reply(reply) }
     }
+}
+
+/// Whether a body has so many octets more than it may have that its end is not worth waiting for.
+pub(super) fn is_flood(octets: u64, limit: u64) -> bool {
+    octets > limit.saturating_mul(FLOOD).saturating_add(FLOOD_MARGIN)
 }
 
 #[cfg(test)]
@@ -309,16 +388,26 @@ mod tests {
     fn answers(session: &mut Session, line: &str) -> Vec<String> {
         let code = |reply: &Reply| format!("{} {}", reply.code(), reply.enhanced().unwrap_or("-"));
         match session.on(Ok(line.as_bytes()), Room::Enough) {
-            Event::Reply(reply) => vec![code(&reply)],
+            Event::Reply(reply) | Event::Chunk(Chunk::Refused(_, reply)) => vec![code(&reply)],
             Event::Close(reply) => vec![code(&reply), "closed".into()],
             Event::Body(reply, mail) => {
                 assert!(!mail.envelope.recipients.is_empty());
-                let Event::Reply(end) = session.on_body(Outcome::Queued(QueueId::from_number(1))) else {
-                    panic!("a queued message closes nothing")
-                };
-                vec![code(&reply), code(&end)]
+                vec![code(&reply), code(&reply_to(session.on_body(Outcome::Queued(QueueId::from_number(1)))))]
+            }
+            Event::Chunk(Chunk::Part(size)) => {
+                assert!(session.is_chunking());
+                vec![code(&reply_to(session.on_chunk(size)))]
+            }
+            Event::Chunk(Chunk::Last(_, mail)) => {
+                assert!(!mail.envelope.recipients.is_empty());
+                vec![code(&reply_to(session.on_body(Outcome::Queued(QueueId::from_number(1)))))]
             }
         }
+    }
+
+    fn reply_to(event: Event) -> Reply {
+        let Event::Reply(reply) = event else { panic!("nothing is closed or read now") };
+        reply
     }
 
     #[test]
@@ -356,7 +445,52 @@ mod tests {
                 &["334 -", "501 5.7.0", "334 -", "501 5.5.2", "504 5.5.4", "504 5.5.4", "334 -", "235 2.7.0"],
             ),
             (&[MAIL, "AUTH LOGIN", RCPT], &["250 2.1.0", "503 5.5.1", "250 2.1.5"]),
-            (&["BDAT 5 LAST"], &["502 5.5.1", "closed"]),
+            (&["BDAT 5 LAST", MAIL, "BDAT 5"], &["503 5.5.1", "250 2.1.0", "554 5.5.1"]),
+            (
+                &[
+                    MAIL,
+                    RCPT,
+                    "BDAT 5",
+                    RCPT,
+                    "DATA",
+                    MAIL,
+                    "AUTH LOGIN",
+                    "NOOP",
+                    "BDAT 0",
+                    "bdat 5 last",
+                    "BDAT 0 LAST",
+                ],
+                &[
+                    "250 2.1.0",
+                    "250 2.1.5",
+                    "250 2.0.0",
+                    "503 5.5.1",
+                    "503 5.5.1",
+                    "503 5.5.1",
+                    "503 5.5.1",
+                    "250 2.0.0",
+                    "250 2.0.0",
+                    "250 2.0.0",
+                    "503 5.5.1",
+                ],
+            ),
+            (
+                &[MAIL, RCPT, "BDAT 5", "RSET", "BDAT 5", MAIL, RCPT, "DATA"],
+                &[
+                    "250 2.1.0",
+                    "250 2.1.5",
+                    "250 2.0.0",
+                    "250 2.0.0",
+                    "503 5.5.1",
+                    "250 2.1.0",
+                    "250 2.1.5",
+                    "354 -",
+                    "250 2.0.0",
+                ],
+            ),
+            (&["BDAT"], &["501 5.5.4", "closed"]),
+            (&["BDAT 18446744073709551616 LAST"], &["501 5.5.4", "closed"]),
+            (&[MAIL, RCPT, "BDAT 18446744073709551615"], &["250 2.1.0", "250 2.1.5", "552 5.3.4", "closed"]),
             (&["POST / HTTP/1.1"], &["421 4.7.0", "closed"]),
         ] {
             assert_eq!(say(&mut session(), lines), expected, "{lines:?}");
@@ -433,6 +567,16 @@ mod tests {
             matches!(session.on(Err(LineError::TooLong), Room::Enough), Event::Reply(reply) if reply.code() == 500)
         );
         assert_eq!(say(&mut session, &["NOOP"]), ["250 2.0.0"]);
+    }
+
+    #[test]
+    fn a_chunk_that_is_not_taken_ends_the_message() {
+        let mut session = session();
+        say(&mut session, &["MAIL FROM:<>", "RCPT TO:<c@d.example>", "BDAT 3"]);
+        assert!(matches!(session.on(Ok(b"BDAT 3"), Room::Enough), Event::Chunk(Chunk::Part(3))));
+        assert_eq!(reply_to(session.on_body(Outcome::TooLarge)).code(), 552);
+        assert!(!session.is_chunking());
+        assert_eq!(say(&mut session, &["BDAT 3 LAST", "MAIL FROM:<>"]), ["503 5.5.1", "250 2.1.0"]);
     }
 
     #[test]

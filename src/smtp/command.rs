@@ -44,8 +44,13 @@ pub enum Command {
     Quit,
     /// STARTTLS.
     StartTls,
-    /// BDAT: its chunk follows without an answer being waited for.
-    Bdat,
+    /// BDAT (RFC 3030): its chunk follows without an answer being waited for.
+    Bdat {
+        /// The chunk's octets.
+        size: u64,
+        /// The message is complete with them.
+        last: bool,
+    },
     /// A command of SMTP that is not offered: EXPN, ETRN and such.
     NotOffered,
     /// A request of HTTP.
@@ -95,6 +100,9 @@ pub enum CommandError {
     /// RCPT names no recipient that could be one.
     #[error("{0}")]
     Recipient(PathError),
+    /// BDAT without a size that can be believed: nobody can tell what follows.
+    #[error("the form is: BDAT octets [LAST]")]
+    Chunk,
     /// A parameter that was not offered.
     #[error("parameter {0} is not offered")]
     Parameter(String),
@@ -124,6 +132,9 @@ impl Command {
         }
         if verb.eq_ignore_ascii_case(b"RCPT") {
             return recipient(rest);
+        }
+        if verb.eq_ignore_ascii_case(b"BDAT") {
+            return chunk(rest);
         }
         if HTTP_METHODS.contains(&verb) && !rest.is_empty() {
             return Ok(Self::Http);
@@ -159,11 +170,12 @@ impl TryFrom<Request<Cow<'_, str>>> for Command {
             Request::Help { .. } => Self::Help,
             Request::Quit => Self::Quit,
             Request::StartTls => Self::StartTls,
-            Request::Bdat { .. } => Self::Bdat,
             Request::Expn { .. } | Request::Etrn { .. } | Request::Atrn { .. } | Request::Burl { .. } => {
                 Self::NotOffered
             }
-            Request::Lhlo { .. } | Request::Mail { .. } | Request::Rcpt { .. } => return Err(CommandError::Unknown),
+            Request::Lhlo { .. } | Request::Mail { .. } | Request::Rcpt { .. } | Request::Bdat { .. } => {
+                return Err(CommandError::Unknown);
+            }
         })
     }
 }
@@ -188,6 +200,18 @@ fn recipient(rest: &[u8]) -> Result<Command, CommandError> {
     let mut recipient = Recipient::from(recipient.ok_or(CommandError::Syntax(FORM))?);
     parameters::of_recipient(parameters, &mut recipient)?;
     Ok(Command::Rcpt(recipient))
+}
+
+fn chunk(rest: &[u8]) -> Result<Command, CommandError> {
+    let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let digits = words.next().filter(|word| word.iter().all(u8::is_ascii_digit)).ok_or(CommandError::Chunk)?;
+    let size = str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or(CommandError::Chunk)?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case(b"LAST") => true,
+        Some(_) => return Err(CommandError::Chunk),
+    };
+    if words.next().is_some() { Err(CommandError::Chunk) } else { Ok(Command::Bdat { size, last }) }
 }
 
 #[cfg(test)]
@@ -220,7 +244,9 @@ mod tests {
             ("help MAIL", Command::Help),
             ("QUIT", Command::Quit),
             ("STARTTLS", Command::StartTls),
-            ("BDAT 10 LAST", Command::Bdat),
+            ("BDAT 10 LAST", Command::Bdat { size: 10, last: true }),
+            ("bdat\t0", Command::Bdat { size: 0, last: false }),
+            ("BDAT 18446744073709551615  last", Command::Bdat { size: u64::MAX, last: true }),
             ("EXPN staff", Command::NotOffered),
             ("ETRN x", Command::NotOffered),
             ("GET / HTTP/1.1", Command::Http),
@@ -294,6 +320,22 @@ mod tests {
             "MAIL FROM:<> RET=FULL ret=FULL",
         ] {
             assert!(matches!(parse(line), Err(CommandError::Twice(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_without_a_size_to_believe_is_an_error_of_its_own() {
+        for line in [
+            "BDAT",
+            "BDAT LAST",
+            "BDAT +5",
+            "BDAT -1",
+            "BDAT 0x10",
+            "BDAT 5LAST",
+            "BDAT 5 LAST 6",
+            "BDAT 18446744073709551616",
+        ] {
+            assert_eq!(parse(line), Err(CommandError::Chunk), "{line}");
         }
     }
 

@@ -46,6 +46,9 @@ pub enum LineError {
     /// More than a mebibyte and no end; the session has to end.
     #[error("a line without an end")]
     Endless,
+    /// A BDAT command whose line is broken, so that nobody can tell what follows; the session has to end.
+    #[error("a chunk of unknown size")]
+    Chunk,
     /// The peer began a TLS handshake; the session has to end.
     #[error("a TLS handshake on a listener without TLS")]
     Tls,
@@ -83,8 +86,8 @@ impl LineDecoder {
     /// Takes the next line off `input`, without its CRLF; `None` asks for more bytes.
     ///
     /// # Errors
-    /// What is wrong with the line that was taken off. All but [`LineError::NotLines`], [`LineError::Endless`] and
-    /// [`LineError::Tls`] leave the decoder ready for the next one.
+    /// What is wrong with the line that was taken off. All but [`LineError::NotLines`], [`LineError::Endless`], [`LineError::Chunk`]
+    /// and [`LineError::Tls`] leave the decoder ready for the next one.
     pub fn next(&mut self, input: &mut BytesMut, expect: Expect) -> Option<Result<BytesMut, LineError>> {
         loop {
             if self.at_line_start() && input.first() == Some(&TLS_HANDSHAKE) {
@@ -103,16 +106,23 @@ impl LineDecoder {
             let state = self.state;
             if !ends_with_crlf {
                 *self = Self { scanned: 0, skipped: length, skipped_cr: false, state: State::Answered };
+                if state == State::Whole && begins_chunk(&line, expect) {
+                    return Some(Err(LineError::Chunk));
+                }
                 return Some(Err(if state == State::Answered { LineError::NotLines } else { LineError::BareLf }));
             }
             *self = Self::default();
             match state {
                 State::Answered => {}
                 State::Long => return Some(Err(LineError::TooLong)),
-                State::Whole if length > limit(&line, expect) => return Some(Err(LineError::TooLong)),
                 State::Whole => {
+                    let checked =
+                        if length > limit(&line, expect) { Err(LineError::TooLong) } else { check(&line[..end - 1]) };
                     line.truncate(end - 1);
-                    return Some(check(&line).map(|()| line));
+                    return Some(match checked {
+                        Err(_) if begins_chunk(&line, expect) => Err(LineError::Chunk),
+                        checked => checked.map(|()| line),
+                    });
                 }
             }
         }
@@ -129,6 +139,9 @@ impl LineDecoder {
             return None;
         }
         if self.state == State::Whole {
+            if begins_chunk(input, expect) {
+                return Some(LineError::Chunk);
+            }
             self.state = State::Long;
         }
         if let Some(&last) = input.last() {
@@ -147,6 +160,14 @@ fn limit(line: &[u8], expect: Expect) -> usize {
     if auth { AUTH_LIMIT } else { COMMAND_LIMIT }
 }
 
+/// Whether this is a BDAT command. If its line is broken, its octets must not be taken for commands.
+fn begins_chunk(line: &[u8], expect: Expect) -> bool {
+    let (verb, rest) = line.trim_ascii_start().split_at_checked(4).unwrap_or_default();
+    expect == Expect::Command
+        && verb.eq_ignore_ascii_case(b"BDAT")
+        && !rest.first().is_some_and(u8::is_ascii_alphanumeric)
+}
+
 fn check(line: &[u8]) -> Result<(), LineError> {
     match line.iter().find(|b| b.is_ascii_control() && **b != b'\t') {
         None => Ok(()),
@@ -163,7 +184,7 @@ mod tests {
     type Lines = Vec<Result<Vec<u8>, LineError>>;
 
     fn is_last(line: &Result<Vec<u8>, LineError>) -> bool {
-        matches!(line, Err(LineError::NotLines | LineError::Endless | LineError::Tls))
+        matches!(line, Err(LineError::NotLines | LineError::Endless | LineError::Tls | LineError::Chunk))
     }
 
     fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Lines {
@@ -228,6 +249,16 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_whose_command_is_broken_ends_it() {
+        let long = [b"bdat 5 ", &[b' '; COMMAND_LIMIT][..], b"\r\n"].concat();
+        for line in [&b"BDAT 5 LAST\nMAIL FROM:<a@b>\r\n"[..], b"BDAT 5\r LAST\r\n", b" bdat\x005\r\n", &long] {
+            assert_eq!(whole(line), [Err(LineError::Chunk)]);
+            assert_eq!(decode(line.chunks(3)), [Err(LineError::Chunk)]);
+        }
+        assert_eq!(whole(b"BDATA\x005\r\n"), [Err(LineError::Control(0))]);
+    }
+
+    #[test]
     fn auth_lines_may_be_longer() {
         let blob = [b"auth PLAIN ", &[b'A'; 9000][..], b"\r\n"].concat();
         assert_eq!(decode(blob.chunks(1000)), [ok(&blob[..blob.len() - 2])]);
@@ -239,7 +270,7 @@ mod tests {
         #[test]
         fn packets_make_no_difference(
             bytes in proptest::collection::vec(
-                prop_oneof![Just(b"\r\n".to_vec()), Just(b"\n".to_vec()), Just(b"\r".to_vec()), Just(b"AUTH ".to_vec()),
+                prop_oneof![Just(b"\r\n".to_vec()), Just(b"\n".to_vec()), Just(b"\r".to_vec()), Just(b"AUTH ".to_vec()), Just(b"BDAT ".to_vec()),
                     Just(vec![b'x'; 700]), any::<u8>().prop_map(|b| vec![b])], 0..40),
             size in 1usize..9,
         ) {

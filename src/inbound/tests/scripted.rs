@@ -120,6 +120,11 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         b"DATA\r\n",
         b"DATA\r\n",
         b"RSET\r\n",
+        b"BDAT 7\r\n",
+        b"BDAT 0\r\n",
+        b"BDAT 5 LAST\r\n",
+        b"BDAT 400\r\n",
+        b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 6\r\na\r\n.\r\nBDAT 5 LAST\r\nDATA\n",
         b"NOOP\r\n",
         b"QUIT\r\n",
         b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n",
@@ -163,6 +168,24 @@ proptest! {
         let (whole, split) = (talk([&stream[..]]), talk(stream.chunks(size)));
         prop_assert_eq!(whole.text(), split.text());
         prop_assert_eq!(whole.bodies, split.bodies);
+    }
+
+    #[test]
+    fn chunks_are_put_together_as_they_came(
+        chunks in proptest::collection::vec(
+            proptest::collection::vec(prop_oneof![Just(b'.'), Just(b'\r'), Just(b'\n'), any::<u8>()], 0..40), 1..8),
+        size in 1usize..9,
+    ) {
+        let mut wire = b"MAIL FROM:<>\r\nRCPT TO:<c@d>\r\n".to_vec();
+        for (n, chunk) in chunks.iter().enumerate() {
+            let last = if n + 1 == chunks.len() { " LAST" } else { "" };
+            wire.extend_from_slice(format!("BDAT {}{last}\r\n", chunk.len()).as_bytes());
+            wire.extend_from_slice(chunk);
+        }
+        wire.extend_from_slice(b"NOOP\r\n");
+        let said = talk(wire.chunks(size));
+        prop_assert_eq!(&said.bodies, &[chunks.concat()]);
+        prop_assert!(said.text().ends_with("\r\n250 2.0.0 OK\r\n"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::harness::{TestDoor, until};
+use super::harness::{Client, TestDoor, until};
 use crate::config::Listener;
 use crate::inbound::memory::Memory;
 use crate::message::Body;
@@ -96,6 +96,65 @@ async fn a_large_body_goes_into_a_file_byte_for_byte() {
         assert_eq!(incoming.subject.as_deref(), Some("large"));
         assert_eq!(matches!(incoming.body, Body::File(_)), size > INLINE_LIMIT);
     }
+}
+
+/// Goes as far as the first BDAT.
+async fn addressed(door: &TestDoor) -> Client {
+    let mut client = door.greeted().await;
+    client.say("MAIL FROM:<a@contoso.com>", "250 2.1.0 *").await;
+    client.say("RCPT TO:<b@example.com>", "250 2.1.5 *").await;
+    client
+}
+
+#[tokio::test]
+async fn chunks_of_a_message_that_never_becomes_whole_leave_nothing_behind() {
+    let listener = Listener { idle_timeout: Duration::from_secs(1), ..testing::listener() };
+    let door = TestDoor::start_with(listener, Memory::default());
+    let chunk = "x".repeat(2 * INLINE_LIMIT);
+    let (mut lost, mut silent, mut given_up) = (addressed(&door).await, addressed(&door).await, addressed(&door).await);
+    for client in [&mut lost, &mut silent, &mut given_up] {
+        client.send(format!("BDAT {}\r\n{chunk}", chunk.len())).await;
+        client.expect("250 2.0.0 262144 octets taken").await;
+    }
+    assert_eq!(door.memory.files(), 3);
+    given_up.say("RSET", "250 2.0.0 OK").await;
+    drop(lost);
+    silent.send("BDAT 10 LAST\r\nhalf").await;
+    silent.expect("421 4.4.2 *").await;
+    silent.expect_end().await;
+    until("no file is left", || door.memory.files() == 0).await;
+    assert_eq!(door.accepted(), 0);
+}
+
+#[tokio::test]
+async fn large_chunks_go_into_a_file_byte_for_byte() {
+    let door = TestDoor::start();
+    let mut client = addressed(&door).await;
+    let chunk: Vec<u8> = (0..=255).cycle().take(INLINE_LIMIT - 1).collect();
+    for _ in 0..3 {
+        client.send(format!("BDAT {}\r\n", chunk.len())).await;
+        client.send(&chunk).await;
+        client.expect("250 2.0.0 131071 octets taken").await;
+    }
+    client.send(b"BDAT 4 LAST\r\n\r\n.\r").await;
+    client.expect("250 2.0.0 OK queued as *").await;
+    let (incoming, bytes) = door.memory.accepted().remove(0);
+    assert!(bytes == [&chunk.repeat(3)[..], b"\r\n.\r"].concat(), "the bytes differ");
+    assert_eq!(incoming.size, bytes.len() as u64);
+    assert!(matches!(incoming.body, Body::File(_)));
+}
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_written_is_refused_at_once() {
+    let door = TestDoor::start();
+    let mut client = addressed(&door).await;
+    door.memory.disk_full.store(true, Ordering::Relaxed);
+    client.send(format!("BDAT 300000\r\n{}BDAT 5 LAST\r\nQUIT\n", "x".repeat(300_000))).await;
+    client.expect("452 4.3.1 *").await;
+    client.expect("503 5.5.1 MAIL comes first").await;
+    assert_eq!((door.memory.files(), door.accepted()), (0, 0));
+    door.memory.disk_full.store(false, Ordering::Relaxed);
+    client.submit("the next one").await;
 }
 
 #[tokio::test]

@@ -1,0 +1,114 @@
+//! Where a body goes while it comes: a small one into memory, a larger one into a file of its own, never more than a piece of it at a
+//! time. One that will not be taken goes nowhere.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::head::Head;
+use super::intake::{BodyWriter, Door, Intake};
+use super::session::Outcome;
+use crate::message::{Body, QueueId};
+use crate::store::INLINE_LIMIT;
+
+/// A body that is complete.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) id: QueueId,
+    pub(super) head: Head,
+    pub(super) size: u64,
+    pub(super) body: Body,
+}
+
+/// A body that is not complete yet.
+pub(super) struct Collector<I: Intake> {
+    /// What came and is nowhere else yet. Whoever appends to it calls [`Collector::settle`].
+    pub(super) piece: Vec<u8>,
+    rest: Rest<I::Writer>,
+}
+
+/// Where what came before the piece is.
+enum Rest<W> {
+    /// There is none.
+    Nowhere,
+    File {
+        id: QueueId,
+        head: Head,
+        writer: W,
+    },
+    /// Thrown away, because it will not be taken.
+    GivenUp(Outcome),
+}
+
+impl<I: Intake> Collector<I> {
+    pub(super) fn new() -> Self {
+        Self { piece: Vec::new(), rest: Rest::Nowhere }
+    }
+
+    /// The body will not be taken: what there is of it goes, and what still comes.
+    pub(super) fn give_up(&mut self, why: Outcome) {
+        if self.given_up().is_none() {
+            self.rest = Rest::GivenUp(why);
+        }
+        self.piece = Vec::new();
+    }
+
+    /// Why it will not be taken.
+    pub(super) fn given_up(&self) -> Option<Outcome> {
+        if let Rest::GivenUp(why) = self.rest { Some(why) } else { None }
+    }
+
+    /// Writes the piece to the file if it has become too large for memory.
+    pub(super) async fn settle(&mut self, door: &Door<I>) {
+        if self.piece.len() <= INLINE_LIMIT {
+            return;
+        }
+        let written = match &mut self.rest {
+            Rest::Nowhere => self.begin_file(door).await,
+            Rest::File { writer, .. } => writer.write(&self.piece).await,
+            Rest::GivenUp(_) => Ok(()),
+        };
+        match written {
+            Ok(()) => self.piece.clear(),
+            Err(error) => self.give_up(failed(&error)),
+        }
+    }
+
+    async fn begin_file(&mut self, door: &Door<I>) -> io::Result<()> {
+        let id = door.intake.next_id(door.clock.now());
+        let mut writer = door.intake.create_body(id).await?;
+        writer.write(&self.piece).await?;
+        self.rest = Rest::File { id, head: Head::read(&self.piece), writer };
+        Ok(())
+    }
+
+    /// All of it has come, `size` octets.
+    pub(super) async fn finish(self, size: u64, door: &Door<I>) -> Result<Received, Outcome> {
+        match self.rest {
+            Rest::GivenUp(why) => Err(why),
+            Rest::Nowhere => {
+                let id = door.intake.next_id(door.clock.now());
+                let head = Head::read(&self.piece);
+                Ok(Received { id, head, size, body: Body::Inline(Bytes::from(self.piece)) })
+            }
+            Rest::File { id, head, mut writer } => {
+                let finished = match writer.write(&self.piece).await {
+                    Ok(()) => writer.finish().await,
+                    Err(error) => Err(error),
+                };
+                match finished {
+                    Ok(body) => Ok(Received { id, head, size, body }),
+                    Err(error) => Err(failed(&error)),
+                }
+            }
+        }
+    }
+}
+
+fn failed(error: &io::Error) -> Outcome {
+    tracing::error!(%error, "could not write the body of a message");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Outcome::Full,
+        _ => Outcome::Unavailable,
+    }
+}
