@@ -16,6 +16,9 @@ use crate::store::INLINE_LIMIT;
 /// What is asked of the socket at a time: little for a small body, more once it is known to be large.
 const SMALL_READ: usize = 16 * 1024;
 const LARGE_READ: usize = 64 * 1024;
+/// How long a program is waited for that seems to believe that it has sent the end, and waits for us. It need not wait for the whole
+/// idle timeout to learn why.
+const SEEMS_ENDED: Duration = Duration::from_mins(1);
 /// The longest a body may take, whatever comes how slowly.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -44,8 +47,14 @@ pub(super) async fn receive<S: Stream, I: Intake>(
         if is_flood(decoder.seen(), limit) {
             return Ok(Err(Outcome::Flood));
         }
-        let deadline = wire.deadline().min(longest);
-        wire.more(read_size(decoder.seen()), deadline).await?;
+        let mut deadline = wire.deadline().min(longest);
+        if decoder.seems_ended() {
+            deadline = deadline.min(Instant::now() + SEEMS_ENDED);
+        }
+        match wire.more(read_size(decoder.seen()), deadline).await {
+            Err(Ended::Idle) if decoder.seems_ended() => return Err(Ended::LoneDot),
+            more => more?,
+        }
     }
 }
 

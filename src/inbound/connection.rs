@@ -107,6 +107,7 @@ impl<S: Stream, I: Intake> Connection<S, I> {
             Ok(Close::Now) => return self.wire.close().await,
             Ok(Close::Gently) => return self.wire.close_gently().await,
             Err(Ended::Idle) => self.wire.answer(&replies::idle()),
+            Err(Ended::LoneDot) => self.wire.answer(&replies::lone_dot()),
             Err(Ended::Stopping) => self.wire.answer(&replies::restarting()),
             Err(ended) => return Err(ended),
         }

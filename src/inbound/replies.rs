@@ -46,6 +46,8 @@ pub(super) fn ehlo(facts: &Facts) -> Reply {
         "ENHANCEDSTATUSCODES",
         "DSN",
         "AUTH PLAIN LOGIN",
+        // As programs from before RFC 2554 look for it, Outlook Express among them.
+        "AUTH=PLAIN LOGIN",
     ];
     Reply::with_lines(250, lines.map(String::from).to_vec())
 }
@@ -247,6 +249,13 @@ pub(super) fn other_mechanism() -> Reply {
 
 pub(super) fn idle() -> Reply {
     Reply::new(421, "4.4.2 nothing was heard for too long, closing (listener.idle_timeout)")
+}
+
+pub(super) fn lone_dot() -> Reply {
+    Reply::new(
+        554,
+        "5.5.2 the message was not taken: every line, and the dot that ends it, must end with CRLF, and these end otherwise; closing",
+    )
 }
 
 pub(super) fn restarting() -> Reply {

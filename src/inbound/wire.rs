@@ -31,6 +31,9 @@ pub(super) enum Ended {
     /// Nothing was heard for too long.
     #[error("nothing was heard for too long")]
     Idle,
+    /// The same, behind a lone dot between bare line ends in a body: the peer believes that this is its end.
+    #[error("lines that end without CRLF")]
+    LoneDot,
     /// The relay stops.
     #[error("the relay stops")]
     Stopping,

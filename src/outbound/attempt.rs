@@ -111,8 +111,11 @@ impl Pool {
 fn finish(outcome: Outcome, attempt: &mut Attempt) -> Result<Vec<(usize, Verdict)>, AttemptError> {
     attempt.begun = true;
     attempt.submitted = outcome.submitted;
-    if outcome.mended {
+    if outcome.mended.line_ends {
         attempt.notes.push("bare CR or LF made CRLF".to_owned());
+    }
+    if outcome.mended.nul_dots {
+        attempt.notes.push("a dot behind NULs at the start of a line doubled".to_owned());
     }
     outcome.error.map_or(Ok(outcome.verdicts), Err)
 }

@@ -8,7 +8,7 @@ use super::content::{Content, PIECE};
 use super::error::AttemptError;
 use super::verdict::{Class, Scope, Step, Verdict, judge};
 use crate::message::{Address, Envelope, EnvelopeId, OriginalRecipient, Recipient, Return};
-use crate::smtp::{DataEncoder, Reply};
+use crate::smtp::{DataEncoder, Mended, Reply};
 
 /// What is to be handed over.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub(super) struct Outcome {
     pub(super) error: Option<AttemptError>,
     /// The server had said `354`: whatever came of it, the message counts for its pace.
     pub(super) submitted: bool,
-    /// A bare CR or LF was made CRLF.
-    pub(super) mended: bool,
+    /// What had to be done to the message for it to arrive in one piece.
+    pub(super) mended: Mended,
     /// What the session is good for.
     pub(super) session: After,
     /// MAIL was answered by the session's end: it was dead before.

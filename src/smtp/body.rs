@@ -19,6 +19,8 @@ pub struct BodyDecoder {
     limit: u64,
     size: u64,
     seen: u64,
+    /// The last octets seen.
+    tail: [u8; 4],
 }
 
 /// Where in the body the next octet stands.
@@ -39,7 +41,7 @@ enum Place {
 impl BodyDecoder {
     /// A decoder for a body of at most `limit` octets. What is beyond it is not kept, but its end is still found.
     pub fn new(limit: u64) -> Self {
-        Self { place: Place::LineStart, limit, size: 0, seen: 0 }
+        Self { place: Place::LineStart, limit, size: 0, seen: 0, tail: *b"\0\0\r\n" }
     }
 
     /// Octets of the body so far, stuffed dots left out.
@@ -50,6 +52,11 @@ impl BodyDecoder {
     /// Octets taken from the connection so far, whatever became of them.
     pub fn seen(&self) -> u64 {
         self.seen
+    }
+
+    /// Whether the last that came is what a program without CRLF would believe to be the end: a lone dot between bare line ends.
+    pub fn seems_ended(&self) -> bool {
+        matches!(self.tail, [_, b'\n', b'.', b'\n'] | [_, b'\r', b'.', b'\r'] | [b'\n' | b'\r', b'.', b'\r', b'\n'])
     }
 
     /// Whether the body is larger than the limit: what was put into `out` is not all of it.
@@ -88,6 +95,10 @@ impl BodyDecoder {
             }
         }
         self.seen += at as u64;
+        let last = &input[input.len().saturating_sub(self.tail.len())..];
+        self.tail.rotate_left(last.len());
+        let keep = self.tail.len() - last.len();
+        self.tail[keep..].copy_from_slice(last);
         Decoded::More
     }
 
@@ -192,6 +203,26 @@ mod tests {
     #[test]
     fn bytes_around_bare_line_ends_are_kept_as_they_came() {
         assert_eq!(decode(b"a\n..b\r.c\0\xff\r\r\n.\r\n", 1).0, b"a\n..b\r.c\0\xff\r\r\n");
+    }
+
+    #[test]
+    fn a_dot_between_bare_line_ends_is_noticed_and_ends_nothing() {
+        for piece in [1, 2, 100] {
+            let seems = |stream: &[u8]| {
+                let mut decoder = BodyDecoder::new(u64::MAX);
+                let mut out = Vec::new();
+                for input in stream.chunks(piece) {
+                    assert_eq!(decoder.decode(input, &mut out), Decoded::More);
+                }
+                decoder.seems_ended()
+            };
+            for stream in [&b"a\n.\n"[..], b"a\r\n.\n", b"a\n.\r\n", b".\n", b"a\r.\r", b"a\r.\r\n"] {
+                assert!(seems(stream), "{}", stream.escape_ascii());
+            }
+            for stream in [&b"a\n.\nb"[..], b"a.\n", b"a\n..\n", b"\r\n.", b"\r\n..\r\n", b""] {
+                assert!(!seems(stream), "{}", stream.escape_ascii());
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::message::{Address, EnvelopeId, Recipient, Return};
 /// What a browser that was sent to the wrong port, or by the wrong people, would begin with.
 const HTTP_METHODS: [&[u8]; 9] =
     [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"DELETE", b"PATCH", b"PRI"];
+/// Commands of other times and other programs: RFC 821 (SEND, SOML, SAML, TURN), Postfix (XCLIENT, XFORWARD).
+const OTHERS: [&[u8]; 6] = [b"SEND", b"SOML", b"SAML", b"TURN", b"XCLIENT", b"XFORWARD"];
+
 /// A command with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -133,6 +136,9 @@ impl Command {
         if verb.eq_ignore_ascii_case(b"RCPT") {
             return recipient(rest);
         }
+        if OTHERS.iter().any(|other| verb.eq_ignore_ascii_case(other)) {
+            return Ok(Self::NotOffered);
+        }
         if verb.eq_ignore_ascii_case(b"BDAT") {
             return chunk(rest);
         }
@@ -249,6 +255,8 @@ mod tests {
             ("BDAT 18446744073709551615  last", Command::Bdat { size: u64::MAX, last: true }),
             ("EXPN staff", Command::NotOffered),
             ("ETRN x", Command::NotOffered),
+            ("turn", Command::NotOffered),
+            ("XCLIENT ADDR=10.0.0.1 NAME=evil", Command::NotOffered),
             ("GET / HTTP/1.1", Command::Http),
         ] {
             assert_eq!(parse(line), Ok(command), "{line}");

@@ -11,7 +11,7 @@ mod reply_parser;
 
 pub use body::{BodyDecoder, Decoded};
 pub use command::{Command, CommandError, MailFrom, Mechanism};
-pub use data_encoder::DataEncoder;
+pub use data_encoder::{DataEncoder, Mended};
 pub use line::{Expect, LineDecoder, LineError};
 pub use path::PathError;
 pub use reply::Reply;

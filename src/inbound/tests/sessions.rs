@@ -98,6 +98,40 @@ async fn a_large_body_goes_into_a_file_byte_for_byte() {
     }
 }
 
+#[tokio::test]
+async fn a_program_that_ends_its_message_with_line_feeds_alone_is_told_why_it_waits() {
+    let listener = Listener { idle_timeout: Duration::from_secs(1), ..testing::listener() };
+    let door = TestDoor::start_with(listener, Memory::default());
+    for end in ["\n.\n", "\r\n.\n", "\n.\r\n", "\r.\r"] {
+        let mut client = door.greeted().await;
+        client.begin().await;
+        client.send(format!("Subject: x{end}")).await;
+        client.expect("554 5.5.2 the message was not taken: every line, *").await;
+        client.expect_end().await;
+    }
+    let mut slow = door.greeted().await;
+    slow.begin().await;
+    slow.send("one\n.\n").await;
+    slow.send("two\r\n").await;
+    slow.say(".", "250 2.0.0 OK queued as *").await;
+    assert_eq!(door.memory.accepted().remove(0).1, b"one\n.\ntwo\r\n");
+}
+
+#[tokio::test]
+async fn a_mail_is_kept_though_its_sender_has_gone_before_the_answer() {
+    let door = TestDoor::start();
+    let mut client = door.greeted().await;
+    client.begin().await;
+    client.send("Subject: the last words\r\n.\r\n").await;
+    drop(client);
+    until("the mail is kept", || door.accepted() == 1).await;
+
+    let mut chunks = addressed(&door).await;
+    chunks.send("BDAT 2 LAST\r\nhi").await;
+    drop(chunks);
+    until("the mail is kept", || door.accepted() == 2).await;
+}
+
 /// Goes as far as the first BDAT.
 async fn addressed(door: &TestDoor) -> Client {
     let mut client = door.greeted().await;
