@@ -65,6 +65,16 @@ impl Address {
     pub fn is_ascii(&self) -> bool {
         self.0.is_ascii()
     }
+
+    /// The same mailbox for those who know ASCII alone: the domain as A-labels (RFC 5890). `None` if the local part is not ASCII, since
+    /// nobody but its own domain can say what that would be in ASCII, or if the domain is none that could be registered.
+    pub fn in_ascii(&self) -> Option<Self> {
+        let (local, domain) = self.0.rsplit_once('@')?;
+        if !local.is_ascii() {
+            return None;
+        }
+        Self::parse(&format!("{local}@{}", idna::domain_to_ascii(domain).ok()?)).ok()
+    }
 }
 
 fn check_local_part(local: &str) -> Result<(), char> {
@@ -181,6 +191,20 @@ mod tests {
             assert!(Address::parse(text).is_err(), "{text:?}");
         }
         assert!(Address::parse(&format!("{}@b", "a".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn a_domain_outside_ascii_has_a_form_in_ascii_and_a_local_part_has_none() {
+        for (text, ascii) in [
+            ("info@münchen.example", Some("info@xn--mnchen-3ya.example")),
+            ("\"a b\"@MÜNCHEN.example", Some("\"a b\"@xn--mnchen-3ya.example")),
+            ("info@例え.テスト", Some("info@xn--r8jz45g.xn--zckzah")),
+            ("grün@münchen.example", None),
+            ("info@a\u{ad}\u{2060}.example\u{fffd}", None),
+        ] {
+            let found = Address::parse(text).ok().and_then(|address| address.in_ascii());
+            assert_eq!(found.as_ref().map(Address::as_str), ascii, "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The one instant that matters: until the final dot has left, nothing is accepted and all may be tried again; from then on, only
 //! a reply tells.
 
+use std::borrow::Cow;
+
 use super::connection::Connection;
 use super::content::{Content, PIECE};
 use super::error::AttemptError;
@@ -114,23 +116,39 @@ impl Transaction<'_, '_> {
         }
     }
 
-    /// All recipients, but for those whose address the server cannot take (RFC 6531 section 3.2).
+    /// All recipients, but for those whose mail the server cannot take (RFC 6531 section 3.2).
     fn choose_recipients(&mut self) -> Goes<()> {
         let mail = self.mail;
-        let from_needs_it = mail.from.is_some_and(|from| !from.is_ascii());
+        let takes_from = mail.from.is_none_or(|from| self.sayable(from).is_some());
         for (n, (place, recipient)) in mail.to.iter().enumerate() {
-            let needed = mail.utf8_header || from_needs_it || !recipient.address.is_ascii();
-            if needed && !self.connection.offers.smtputf8 {
-                let text =
-                    "5.6.7 xoauth2-relay: the server does not take addresses or headers outside ASCII (SMTPUTF8)";
-                let reply = Reply::new(553, text);
-                let verdict = Verdict { scope: Scope::Recipient, class: Class::Refused, reply };
-                self.outcome.verdicts.push((*place, verdict));
-            } else {
-                self.open.push(n);
-            }
+            let what = match () {
+                () if self.sayable(&recipient.address).is_none() => format!("the address {}", recipient.address),
+                () if !takes_from => "the sender's address".to_owned(),
+                () if mail.utf8_header && !self.connection.offers.smtputf8 => "the header".to_owned(),
+                () => {
+                    self.open.push(n);
+                    continue;
+                }
+            };
+            let text =
+                format!("5.6.7 xoauth2-relay: the server takes only ASCII (no SMTPUTF8), and {what} is not ASCII");
+            let verdict = Verdict { scope: Scope::Recipient, class: Class::Refused, reply: Reply::new(553, text) };
+            self.outcome.verdicts.push((*place, verdict));
         }
         if self.open.is_empty() { Err(Ended) } else { Ok(()) }
+    }
+
+    /// An address as this server can be told it.
+    fn sayable<'a>(&self, address: &'a Address) -> Option<Cow<'a, Address>> {
+        if address.is_ascii() || self.connection.offers.smtputf8 {
+            return Some(Cow::Borrowed(address));
+        }
+        address.in_ascii().map(Cow::Owned)
+    }
+
+    /// The same for a path; those that cannot be said were left out by [`Self::choose_recipients`].
+    fn path(&self, address: &Address) -> String {
+        self.sayable(address).map_or_else(String::new, |address| address.to_string())
     }
 
     /// MAIL, every RCPT and DATA in one go (RFC 2920), then all replies in order. Ends with a `354`.
@@ -343,7 +361,7 @@ impl Transaction<'_, '_> {
 
     fn mail_line(&self) -> String {
         let (mail, offers) = (self.mail, &self.connection.offers);
-        let mut line = format!("MAIL FROM:<{}>", mail.from.map_or("", Address::as_str));
+        let mut line = format!("MAIL FROM:<{}>", mail.from.map(|from| self.path(from)).unwrap_or_default());
         if offers.size {
             line = format!("{line} SIZE={}", mail.content.size);
         }
@@ -367,7 +385,7 @@ impl Transaction<'_, '_> {
     /// with the whole message, and nothing else. What is kept with the message says what was asked for, `NEVER` included.
     fn rcpt_line(&self, n: usize) -> String {
         let Recipient { address, notify, orcpt } = self.mail.to[n].1;
-        let mut line = format!("RCPT TO:<{address}>");
+        let mut line = format!("RCPT TO:<{}>", self.path(address));
         if self.connection.offers.dsn {
             parameter(&mut line, "NOTIFY", notify.map(|notify| notify.to_string()).as_deref());
             parameter(&mut line, "ORCPT", orcpt.as_ref().map(OriginalRecipient::as_str));

@@ -215,6 +215,35 @@ async fn an_address_outside_ascii_is_refused_where_the_server_cannot_take_it() {
     assert!(!heard[0].contains("SMTPUTF8"));
 }
 
+#[tokio::test]
+async fn a_domain_outside_ascii_is_said_in_ascii_where_the_server_knows_nothing_else() {
+    let script = format!(
+        "{LOGIN}
+        C: MAIL FROM:<lms@contoso.com>
+        S: 250 ok
+        C: RCPT TO:<info@xn--mnchen-3ya.example>
+        S: 250 ok
+        C: DATA
+        S: 354 go
+        BODY
+        S: 250 ok"
+    );
+    let (attempt, heard) = attempt(&[script], &["info@münchen.example"], MESSAGE).await;
+    assert_eq!(classes(&attempt), [(0, Class::Accepted)]);
+    assert!(!heard[0].contains("SMTPUTF8"));
+}
+
+#[tokio::test]
+async fn a_header_outside_ascii_is_refused_in_words_where_the_client_announced_it_and_the_server_cannot_take_it() {
+    let upstream = Upstream::playing(&[LOGIN]).await;
+    let mut delivery = delivery(&upstream, &["a@example.com"], format!("Subject: gr\u{fc}n\r\n{MESSAGE}"));
+    delivery.message.envelope.smtputf8 = true;
+    let attempt = Pool::new().attempt(delivery).await;
+    assert_eq!(classes(&attempt), [(0, Class::Refused)]);
+    let said = verdicts(&attempt)[0].1.reply.to_string();
+    assert_eq!(said, "553 5.6.7 xoauth2-relay: the server takes only ASCII (no SMTPUTF8), and the header is not ASCII");
+}
+
 /// To two recipients, with all that can be said of notices.
 fn wishing(upstream: &Upstream) -> Delivery {
     let mut delivery = delivery(upstream, &["a@example.com", "b@example.com"], MESSAGE);
