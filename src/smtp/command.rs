@@ -136,6 +136,12 @@ impl Command {
         if verb.eq_ignore_ascii_case(b"RCPT") {
             return recipient(rest);
         }
+        if verb.eq_ignore_ascii_case(b"EHLO") {
+            return name(rest).map(Self::Ehlo).ok_or(CommandError::Syntax("EHLO domain"));
+        }
+        if verb.eq_ignore_ascii_case(b"HELO") {
+            return name(rest).map(Self::Helo).ok_or(CommandError::Syntax("HELO domain"));
+        }
         if OTHERS.iter().any(|other| verb.eq_ignore_ascii_case(other)) {
             return Ok(Self::NotOffered);
         }
@@ -159,8 +165,6 @@ impl TryFrom<Request<Cow<'_, str>>> for Command {
 
     fn try_from(request: Request<Cow<'_, str>>) -> Result<Self, CommandError> {
         Ok(match request {
-            Request::Ehlo { host } => Self::Ehlo(host.into_owned()),
-            Request::Helo { host } => Self::Helo(host.into_owned()),
             Request::Auth { mechanism, initial_response } => Self::Auth {
                 mechanism: match mechanism {
                     AUTH_PLAIN => Mechanism::Plain,
@@ -179,11 +183,20 @@ impl TryFrom<Request<Cow<'_, str>>> for Command {
             Request::Expn { .. } | Request::Etrn { .. } | Request::Atrn { .. } | Request::Burl { .. } => {
                 Self::NotOffered
             }
-            Request::Lhlo { .. } | Request::Mail { .. } | Request::Rcpt { .. } | Request::Bdat { .. } => {
-                return Err(CommandError::Unknown);
-            }
+            Request::Ehlo { .. }
+            | Request::Helo { .. }
+            | Request::Lhlo { .. }
+            | Request::Mail { .. }
+            | Request::Rcpt { .. }
+            | Request::Bdat { .. } => return Err(CommandError::Unknown),
         })
     }
+}
+
+/// What a client calls itself. There are machines with names in Latin-1, and no name is worth a refusal.
+fn name(rest: &[u8]) -> Option<String> {
+    let name = rest.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 fn mail(rest: &[u8]) -> Result<Command, CommandError> {
