@@ -23,4 +23,4 @@ mod wire;
 pub use intake::{AcceptError, BodyWriter, Door, Intake, Room};
 pub use listener::{bind, serve};
 pub use queue_intake::QueueIntake;
-pub use session::{Event, Facts, Mail, Outcome, Session, Welcome};
+pub use session::{Chunk, Event, Facts, Mail, Outcome, Session, Welcome};

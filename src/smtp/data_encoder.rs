@@ -121,8 +121,11 @@ mod tests {
         (wire, encoder.mended().line_ends)
     }
 
+    /// Makes lines of what came over the wire.
+    type Reading = fn(&[u8]) -> Vec<Vec<u8>>;
+
     /// The ways in which servers have been found, or could be written, to look for the end: what they make of the bytes, line by line.
-    const READINGS: [(&str, fn(&[u8]) -> Vec<Vec<u8>>); 6] = [
+    const READINGS: [(&str, Reading); 6] = [
         ("CR, LF and CRLF all end a line", |wire| {
             let text = replaced(&replaced(wire, b"\r\n", b"\n"), b"\r", b"\n");
             lines(&text)

@@ -6,6 +6,7 @@ mod crash;
 mod day_away;
 mod delivery;
 mod interop;
+mod protocol;
 mod sign_in;
 mod stop;
 mod support;
