@@ -191,3 +191,57 @@ pub(super) fn tested(tested: &Tested) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{JournalView, RecipientView};
+
+    #[test]
+    fn a_message_is_shown_with_its_wishes_and_its_journal() {
+        let recipient = |address: &str, notify: Option<&str>, orcpt: Option<&str>| RecipientView {
+            address: address.to_owned(),
+            state: "waiting".to_owned(),
+            reply: None,
+            notify: notify.map(str::to_owned),
+            orcpt: orcpt.map(str::to_owned),
+        };
+        let message = MessageView {
+            id: "1".to_owned(),
+            app: "moodle".to_owned(),
+            account: "lms@contoso.com".to_owned(),
+            lane: "normal".to_owned(),
+            state: "waiting".to_owned(),
+            received_at: Timestamp::UNIX_EPOCH,
+            due_at: None,
+            tries: 0,
+            sender: String::new(),
+            subject: None,
+            size: 7,
+            envid: Some("QQ+2B1".to_owned()),
+            ret: Some("HDRS".to_owned()),
+            recipients: vec![
+                recipient("a@example.com", Some("NEVER"), None),
+                recipient("b@example.com", None, Some("rfc822;b")),
+                recipient("c@example.com", None, None),
+            ],
+        };
+        let journal =
+            vec![JournalView { at: Timestamp::UNIX_EPOCH, text: "bare CR or LF made CRLF\x1b[2J".to_owned() }];
+        let shown = details(&[MessageDetail { message, journal }]);
+        let lines: Vec<&str> = shown.lines().skip(1).collect();
+        assert_eq!(
+            lines[..7],
+            [
+                "  app moodle, account lms@contoso.com, 7 octets",
+                "  ENVID=QQ+2B1",
+                "  RET=HDRS",
+                "  a@example.com waiting  NOTIFY=NEVER",
+                "  b@example.com waiting  ORCPT=rfc822;b",
+                "  c@example.com waiting",
+                "  journal:",
+            ]
+        );
+        assert!(lines[7].ends_with("  bare CR or LF made CRLF [2J"), "{shown}");
+    }
+}

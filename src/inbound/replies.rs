@@ -81,7 +81,10 @@ pub(super) fn bye() -> Reply {
 }
 
 pub(super) fn help() -> Reply {
-    Reply::new(214, "2.0.0 this is xoauth2-relay: EHLO, AUTH, MAIL, RCPT, DATA, RSET, NOOP and QUIT are what it knows")
+    Reply::new(
+        214,
+        "2.0.0 this is xoauth2-relay: EHLO, AUTH, MAIL, RCPT, DATA, BDAT, RSET, NOOP and QUIT are what it knows",
+    )
 }
 
 pub(super) fn vrfy() -> Reply {

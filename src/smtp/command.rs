@@ -376,7 +376,8 @@ mod tests {
         #[test]
         fn no_line_makes_it_panic(
             verb in prop_oneof![Just(""), Just("MAIL FROM:"), Just("RCPT TO:<a@b> "), Just("MAIL FROM:<a@b> SIZE="), Just("AUTH "),
-                Just("BDAT "), Just("EHLO "), Just("VRFY "), Just("MAIL FROM:<> AUTH=")],
+                Just("BDAT "), Just("EHLO "), Just("VRFY "), Just("MAIL FROM:<> AUTH="), Just("MAIL FROM:<> ENVID="),
+                Just("RCPT TO:<a@b> ORCPT=utf-8;"), Just("RCPT TO:<a@b> NOTIFY=")],
             rest in proptest::collection::vec(any::<u8>(), 0..60),
         ) {
             drop(Command::parse(&[verb.as_bytes(), &rest].concat()));
