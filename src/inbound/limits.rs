@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::{IpNet, Ipv6Net};
+
 use super::replies;
 use super::session::Welcome;
 use crate::config;
@@ -24,15 +26,15 @@ pub(super) struct Limits {
 struct Counts {
     allowed: usize,
     strangers: usize,
-    /// Allowed peers only. An address without connections has no entry.
-    by_address: HashMap<IpAddr, usize>,
+    /// Allowed peers only, by [`customer`]. One without connections has no entry.
+    by_address: HashMap<IpNet, usize>,
 }
 
 /// One connection's place; dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Slot {
     limits: Arc<Limits>,
-    peer: IpAddr,
+    customer: IpNet,
     welcome: Welcome,
 }
 
@@ -48,6 +50,7 @@ impl Limits {
     /// A place for a connection, or what to say instead of a greeting.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, welcome: Welcome) -> Result<Slot, Reply> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let customer = customer(peer);
         match welcome {
             Welcome::Stranger if counts.strangers >= MAX_STRANGERS => return Err(replies::busy(MAX_STRANGERS)),
             Welcome::Stranger => counts.strangers += 1,
@@ -55,15 +58,15 @@ impl Limits {
                 return Err(replies::busy(self.max_connections));
             }
             Welcome::Allowed => {
-                let of_peer = counts.by_address.entry(peer).or_default();
+                let of_peer = counts.by_address.entry(customer).or_default();
                 if *of_peer >= self.max_per_address {
-                    return Err(replies::busy_for(peer, self.max_per_address));
+                    return Err(replies::busy_for(customer, self.max_per_address));
                 }
                 *of_peer += 1;
                 counts.allowed += 1;
             }
         }
-        Ok(Slot { limits: Arc::clone(self), peer, welcome })
+        Ok(Slot { limits: Arc::clone(self), customer, welcome })
     }
 }
 
@@ -75,12 +78,21 @@ impl Drop for Slot {
             return;
         }
         counts.allowed -= 1;
-        if let Some(of_peer) = counts.by_address.get_mut(&self.peer) {
+        if let Some(of_peer) = counts.by_address.get_mut(&self.customer) {
             *of_peer -= 1;
             if *of_peer == 0 {
-                counts.by_address.remove(&self.peer);
+                counts.by_address.remove(&self.customer);
             }
         }
+    }
+}
+
+/// Whose connections are counted together. An IPv6 customer has a /64 of addresses at least (RFC 6177 section 2), and its machines pick
+/// new ones at will. Link-local addresses are the exception: all machines of a link share their /64.
+fn customer(peer: IpAddr) -> IpNet {
+    match peer.to_canonical() {
+        IpAddr::V6(peer) if !peer.is_unicast_link_local() => IpNet::V6(Ipv6Net::new_assert(peer, 64).trunc()),
+        peer => IpNet::from(peer),
     }
 }
 
@@ -110,6 +122,18 @@ mod tests {
         drop((first, second, third));
         limits.admit(peer(3), Welcome::Allowed).unwrap();
         assert!(limits.counts.lock().unwrap().by_address.is_empty(), "nothing is remembered of who left");
+    }
+
+    #[test]
+    fn a_64_of_ipv6_is_one_customer() {
+        let limits = limits(9, 1);
+        let admit = |peer: &str| limits.admit(peer.parse().unwrap(), Welcome::Allowed);
+        let _first = admit("2001:db8::1").unwrap();
+        let refusal = admit("2001:db8::2:3").unwrap_err();
+        assert!(refusal.to_string().contains("2001:db8::/64 already has 1 connection,"), "{refusal}");
+        let _others = ["2001:db8:0:1::1", "fe80::1", "fe80::2", "10.0.0.1"].map(|peer| admit(peer).unwrap());
+        let refusal = admit("::ffff:10.0.0.1").unwrap_err();
+        assert!(refusal.to_string().contains(" 10.0.0.1 already"), "{refusal}");
     }
 
     #[test]

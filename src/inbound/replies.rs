@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::session::Facts;
 use crate::message::QueueId;
 use crate::smtp::{CommandError, LineError, PathError, Reply};
@@ -269,9 +271,16 @@ pub(super) fn busy(limit: usize) -> Reply {
     Reply::new(421, format!("4.3.2 all {limit} connections of this listener are in use (listener.max_connections)"))
 }
 
-pub(super) fn busy_for(peer: IpAddr, limit: usize) -> Reply {
-    let key = "listener.max_connections_per_address";
-    Reply::new(421, format!("4.7.0 {peer} already has {limit} connections, as many as one address may have ({key})"))
+/// `customer` is an address, or a network that counts as one.
+pub(super) fn busy_for(customer: IpNet, limit: usize) -> Reply {
+    let is_one = customer.prefix_len() == customer.max_prefix_len();
+    let customer = if is_one { customer.addr().to_string() } else { customer.to_string() };
+    let connections = if limit == 1 { "connection" } else { "connections" };
+    let text = format!(
+        "4.7.0 {customer} already has {limit} {connections}, as many as one address may have: raise \
+         listener.max_connections_per_address if these are several programs"
+    );
+    Reply::new(421, text)
 }
 
 #[cfg(test)]

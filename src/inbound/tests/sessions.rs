@@ -300,5 +300,5 @@ async fn one_address_cannot_take_every_place() {
     let listener = Listener { max_connections_per_address: 1, ..testing::listener() };
     let door = TestDoor::start_with(listener, Memory::default());
     let _first = door.greeted().await;
-    door.connect().await.expect("421 4.7.0 127.0.0.1 already has 1 connections*").await;
+    door.connect().await.expect("421 4.7.0 127.0.0.1 already has 1 connection, as many as one address may have: raise listener.max_connections_per_address *").await;
 }
