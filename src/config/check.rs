@@ -8,6 +8,7 @@ mod listener;
 mod log;
 mod queue;
 mod secret;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,12 +40,13 @@ fn top(root: &Table, review: &mut Review) -> Config {
     let top = Section::open(String::new(), Place::File, root, &ROOT, review);
     let admin = one("admin", root, review);
     let queue = one("queue", root, review);
+    let data_dir = data_dir(&top, review);
     let config = Config {
         hostname: hostname(&top, review),
-        data_dir: data_dir(&top, review),
         key: secret::source("key", &top, review),
         log: log::log(&top, review),
-        listeners: listeners(&top, root, review),
+        listeners: listeners(&top, root, &data_dir, review),
+        data_dir,
         accounts: accounts(&top, root, review),
         queue: queue::queue(&queue, review),
         admin: admin::admin(&admin, review),
@@ -99,13 +101,18 @@ fn database(top: &Section<'_>, review: &mut Review) {
     top.read("database", known, review);
 }
 
-fn listeners(top: &Section<'_>, root: &Table, review: &mut Review) -> Vec<Arc<Listener>> {
+fn listeners(top: &Section<'_>, root: &Table, data_dir: &Path, review: &mut Review) -> Vec<Arc<Listener>> {
     let sections = many("listener", root, review);
     if !top.has("listener") || top.is_empty_list("listener") {
         return listener::defaults();
     }
     let listeners: Vec<_> = sections.iter().map(|section| Arc::new(listener::listener(section, review))).collect();
     listener::stand_apart(&listeners, &sections, review);
+    for (listener, section) in listeners.iter().zip(&sections) {
+        if let Some(tls) = &listener.tls {
+            tls::is_within_reach(tls, data_dir, section, review);
+        }
+    }
     listeners
 }
 

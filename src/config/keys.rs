@@ -32,7 +32,6 @@ pub(super) enum Meaning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fixed {
     Text(&'static str),
-    No,
     EmptyList,
 }
 
@@ -100,13 +99,13 @@ pub(super) static LISTENER: Scope = Scope {
     heading: "[[listener]]",
     keys: &[
         now("address", Form::Text),
-        only("tls", Form::Text, Fixed::Text("none")),
-        only("require_tls", Form::Switch, Fixed::No),
-        later("certificate", Form::Text),
-        later("key", Form::Text),
+        now("tls", Form::Text),
+        now("require_tls", Form::Switch),
+        now("certificate", Form::Text),
+        now("key", Form::Text),
         now("allow", Form::List),
         only("password", Form::Text, Fixed::Text("any")),
-        only("proxy_protocol_from", Form::List, Fixed::EmptyList),
+        now("proxy_protocol_from", Form::List),
         now("max_message_size", Form::Text),
         now("max_recipients", Form::Number),
         now("max_connections", Form::Number),

@@ -5,6 +5,7 @@
 //! What keys there are is in `keys`.
 
 mod account;
+mod certificate;
 mod check;
 mod command;
 mod document;
@@ -24,6 +25,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
+pub use certificate::{Certificate, CertificateError};
 pub use environment::Environment;
 pub use problem::{Place, Problem, Problems};
 pub use secret::{Secret, SecretError, SecretSource};
@@ -127,8 +129,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// A machine without this address family starts without this listener: the default `[::1]` one.
     pub optional: bool,
+    /// How it speaks TLS; `None`: not at all.
+    pub tls: Option<ListenerTls>,
     /// Networks that may connect at all.
     pub allow: Vec<IpNet>,
+    /// Networks of proxies, which have to say for whom they connect (PROXY protocol).
+    pub proxy_protocol_from: Vec<IpNet>,
     /// The largest message in octets.
     pub max_message_size: u64,
     /// The most recipients of one message.
@@ -139,6 +145,26 @@ pub struct Listener {
     pub max_connections_per_address: usize,
     /// How long a session may say nothing.
     pub idle_timeout: Duration,
+}
+
+/// `tls` of a listener, other than `none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// When TLS begins.
+    pub begins: TlsBegins,
+    /// Whether mail and passwords are refused outside TLS.
+    pub required: bool,
+    /// Who the relay says it is, as read when the configuration was.
+    pub certificate: Certificate,
+}
+
+/// When TLS begins on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsBegins {
+    /// When the client says STARTTLS (RFC 3207).
+    WithStartTls,
+    /// With the first octet (RFC 8314 section 3).
+    AtOnce,
 }
 
 /// `[queue]`.

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod certificates;
 mod checked;
 mod listings;
 mod overrides;

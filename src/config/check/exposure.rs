@@ -28,7 +28,7 @@ const NOT_PUBLIC: [&str; 9] = [
 pub(super) fn allow(listener: &Section<'_>, review: &mut Review) -> Option<Vec<IpNet>> {
     let closed = |text: &str| {
         let net = units::network(text)?;
-        if is_wide(net) { Err(format!("{} {OPEN_RELAY}", units::quoted(text))) } else { Ok(net) }
+        if is_wide(net) { Err(format!("{} {OPEN_RELAY}", units::quoted(text))) } else { Ok(unmapped(net)) }
     };
     let allow = listener.list("allow", closed, review)?;
     if listener.is_empty_list("allow") {
@@ -40,6 +40,23 @@ pub(super) fn allow(listener: &Section<'_>, review: &mut Review) -> Option<Vec<I
         listener.problem("allow", format!("all of them together {OPEN_RELAY}"), review);
     }
     Some(allow)
+}
+
+/// The networks of `proxy_protocol_from`; `None` if it is not there.
+///
+/// Whoever is in them is believed: an address of `allow` is soon said.
+pub(super) fn proxies(listener: &Section<'_>, review: &mut Review) -> Option<Vec<IpNet>> {
+    let few = |text: &str| {
+        let net = units::network(text)?;
+        if is_wide(net) {
+            return Err(format!(
+                "{} lets strangers on the Internet say that they are in \"allow\": write the addresses of your proxies",
+                units::quoted(text)
+            ));
+        }
+        Ok(unmapped(net))
+    };
+    listener.list("proxy_protocol_from", few, review)
 }
 
 const OPEN_RELAY: &str = "lets strangers on the Internet send as your mailbox without a password (an open relay): \

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::exposure;
+use super::{exposure, tls};
 use crate::config::review::Review;
 use crate::config::section::{Section, count, parsed, with_unit};
 use crate::config::{Listener, units};
@@ -29,10 +29,12 @@ fn default() -> Listener {
     Listener {
         address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT),
         optional: false,
+        tls: None,
         allow: vec![
             IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
             IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
         ],
+        proxy_protocol_from: Vec::new(),
         max_message_size: 35 << 20,
         max_recipients: 500,
         max_connections: 500,
@@ -43,10 +45,14 @@ fn default() -> Listener {
 
 pub(super) fn listener(listener: &Section<'_>, review: &mut Review) -> Listener {
     let default = default();
+    let address = listener.read("address", parsed(units::socket_address), review).unwrap_or(default.address);
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let checked = Listener {
-        address: listener.read("address", parsed(units::socket_address), review).unwrap_or(default.address),
+        address,
         optional: false,
+        tls: tls::tls(listener, address.port(), review),
         allow: exposure::allow(listener, review).unwrap_or(default.allow),
+        proxy_protocol_from: exposure::proxies(listener, review).unwrap_or_default(),
         max_message_size: listener
             .read("max_message_size", with_unit("35 MiB", units::size), review)
             .unwrap_or(default.max_message_size),
@@ -76,6 +82,14 @@ pub(super) fn stand_apart(listeners: &[Arc<Listener>], sections: &[Section<'_>],
                 listener.address, sections[earlier]
             );
             section.problem("address", text, review);
+        }
+        let address = listener.address;
+        let ipv4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+        let has_ipv4 =
+            || listeners.iter().any(|other| other.address.is_ipv4() && other.address.port() == address.port());
+        if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !has_ipv4() {
+            let text = format!("{address} takes IPv6 alone: for IPv4 add a [[listener]] at {ipv4}");
+            section.warning("address", text, review);
         }
     }
 }
