@@ -17,20 +17,21 @@ use super::session::{Chunk, Event, Facts, Mail, Outcome, Session};
 use super::wire::{Ended, Stream, Wire};
 use crate::message::Body;
 use crate::registry;
-use crate::smtp::{LineDecoder, LineError};
+use crate::smtp::{LineDecoder, LineError, Reply};
 use crate::store::Incoming;
 
 /// What is asked of the socket at a time while commands are read.
 const COMMAND_READ: usize = 4096;
 
-/// Talks with one peer until either side ends it.
+/// Talks with one peer until either side ends it: then `None`. Or until the client was told to begin TLS: then the stream, of which
+/// nothing more was read. The session that follows there begins anew.
 pub(super) async fn converse<S: Stream, I: Intake>(
     stream: S,
     facts: Facts,
     idle_timeout: Duration,
     door: Arc<Door<I>>,
     stop: CancellationToken,
-) {
+) -> Option<S> {
     let mut connection = Connection {
         wire: Wire::new(stream, idle_timeout),
         lines: LineDecoder::new(),
@@ -42,11 +43,15 @@ pub(super) async fn converse<S: Stream, I: Intake>(
         stop,
     };
     let ended = connection.run().await;
+    if matches!(ended, Ok(Close::ForTls)) {
+        return Some(connection.wire.into_stream());
+    }
     let (peer, user) = (connection.peer, connection.session.user().map(str::to_owned));
     match connection.part(ended).await {
         Ok(()) => tracing::debug!(%peer, user, "session ended"),
         Err(ended) => tracing::debug!(%peer, user, %ended, "connection ended"),
     }
+    None
 }
 
 struct Connection<S, I: Intake> {
@@ -67,12 +72,16 @@ enum Close {
     Now,
     /// The client may be in the middle of a word.
     Gently,
+    /// It goes on with TLS.
+    ForTls,
 }
 
 impl<S: Stream, I: Intake> Connection<S, I> {
     /// Answers until the session closes.
     async fn run(&mut self) -> Result<Close, Ended> {
-        self.wire.answer(&self.session.greeting());
+        if let Some(greeting) = self.session.greeting() {
+            self.wire.answer(&greeting);
+        }
         let mut next = None;
         loop {
             let event = match next.take() {
@@ -90,6 +99,7 @@ impl<S: Stream, I: Intake> Connection<S, I> {
                     next = Some(self.session.on_body(outcome));
                 }
                 Event::Chunk(chunk) => next = Some(self.on_chunk(chunk).await?),
+                Event::StartTls(reply) => return self.begin_tls(&reply).await,
                 Event::Close(reply) => {
                     self.wire.answer(&reply);
                     return Ok(if reply.is_positive() { Close::Now } else { Close::Gently });
@@ -101,10 +111,23 @@ impl<S: Stream, I: Intake> Connection<S, I> {
         }
     }
 
+    /// Tells the client to begin TLS, unless it said more already: that was in the clear, where anyone may have added it.
+    async fn begin_tls(&mut self, go_ahead: &Reply) -> Result<Close, Ended> {
+        if !self.wire.input.is_empty() {
+            let (peer, octets) = (self.peer, self.wire.input.len());
+            tracing::warn!(%peer, octets, "closed: commands in the clear came behind STARTTLS; they may be another's (injection)");
+            self.wire.answer(&replies::bytes_behind_starttls());
+            return Ok(Close::Gently);
+        }
+        self.wire.answer(go_ahead);
+        self.wire.flush().await?;
+        Ok(Close::ForTls)
+    }
+
     /// Says goodbye as far as there is somebody to say it to.
     async fn part(mut self, ended: Result<Close, Ended>) -> Result<(), Ended> {
         match ended {
-            Ok(Close::Now) => return self.wire.close().await,
+            Ok(Close::Now | Close::ForTls) => return self.wire.close().await,
             Ok(Close::Gently) => return self.wire.close_gently().await,
             Err(Ended::Idle) => self.wire.answer(&replies::idle()),
             Err(Ended::LoneDot) => self.wire.answer(&replies::lone_dot()),
@@ -117,12 +140,13 @@ impl<S: Stream, I: Intake> Connection<S, I> {
     /// Reads a line and asks the session about it.
     async fn next_event(&mut self) -> Result<Event, Ended> {
         let line = self.line().await?;
-        if matches!(line, Err(LineError::Tls)) {
-            let peer = self.peer;
-            tracing::info!(%peer, "a program began TLS on a listener without it: set its encryption to none");
-        }
         let line = line.as_ref().map(|line| &line[..]).map_err(|error| *error);
-        Ok(self.session.on(line, self.door.intake.room()))
+        let event = self.session.on(line, self.door.intake.room());
+        if let (Err(LineError::Tls), Event::Close(reply)) = (line, &event) {
+            let peer = self.peer;
+            tracing::info!(%peer, %reply, "a program began TLS where a command should be");
+        }
+        Ok(event)
     }
 
     /// The next line. It has to be complete within the idle timeout, however many of its bytes come meanwhile.

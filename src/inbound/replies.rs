@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::session::Facts;
+use super::session::{Facts, Tls};
 use crate::message::QueueId;
 use crate::smtp::{CommandError, LineError, PathError, Reply};
 
@@ -38,20 +38,25 @@ pub(super) fn greeting(facts: &Facts) -> Reply {
 }
 
 pub(super) fn ehlo(facts: &Facts) -> Reply {
-    let lines = [
-        facts.hostname.as_str(),
-        "PIPELINING",
-        &format!("SIZE {}", facts.max_message_size),
-        "8BITMIME",
-        "SMTPUTF8",
-        "CHUNKING",
-        "ENHANCEDSTATUSCODES",
-        "DSN",
-        "AUTH PLAIN LOGIN",
-        // As programs from before RFC 2554 look for it, Outlook Express among them.
-        "AUTH=PLAIN LOGIN",
+    let mut lines = vec![
+        facts.hostname.clone(),
+        "PIPELINING".to_owned(),
+        format!("SIZE {}", facts.max_message_size),
+        "8BITMIME".to_owned(),
+        "SMTPUTF8".to_owned(),
+        "CHUNKING".to_owned(),
+        "ENHANCEDSTATUSCODES".to_owned(),
+        "DSN".to_owned(),
     ];
-    Reply::with_lines(250, lines.map(String::from).to_vec())
+    if matches!(facts.tls, Tls::Offered | Tls::Required) {
+        lines.push("STARTTLS".to_owned());
+    }
+    if facts.tls != Tls::Required {
+        lines.push("AUTH PLAIN LOGIN".to_owned());
+        // As programs from before RFC 2554 look for it, Outlook Express among them.
+        lines.push("AUTH=PLAIN LOGIN".to_owned());
+    }
+    Reply::with_lines(250, lines)
 }
 
 pub(super) fn helo(facts: &Facts) -> Reply {
@@ -98,7 +103,53 @@ pub(super) fn not_offered() -> Reply {
 }
 
 pub(super) fn no_tls() -> Reply {
-    Reply::new(502, "5.5.1 this listener has no TLS: set the encryption of outgoing mail to \"none\" in the program")
+    Reply::new(502, format!("5.5.1 {NO_TLS}"))
+}
+
+const NO_TLS: &str = "this listener has no TLS: set the encryption of outgoing mail to \"none\" in the program";
+
+/// A TLS handshake where a command should be.
+pub(super) fn unexpected_tls(tls: Tls) -> Reply {
+    let text = match tls {
+        Tls::None => NO_TLS,
+        Tls::Offered | Tls::Required => {
+            "TLS begins with STARTTLS here: set the encryption of outgoing mail to STARTTLS in the program, not SSL"
+        }
+        Tls::Started | Tls::Implicit => "this is TLS within TLS",
+    };
+    Reply::new(421, format!("4.7.0 {text}"))
+}
+
+pub(super) fn start_tls() -> Reply {
+    Reply::new(220, "2.0.0 ready for TLS")
+}
+
+pub(super) fn tls_again() -> Reply {
+    Reply::new(503, "5.5.1 TLS is already on")
+}
+
+pub(super) fn tls_within_mail() -> Reply {
+    Reply::new(503, "5.5.1 STARTTLS cannot stand between MAIL and the end of the message")
+}
+
+/// RFC 3207 section 6: what stands behind STARTTLS in the clear may be another's, and would be taken for the client's own.
+pub(super) fn bytes_behind_starttls() -> Reply {
+    Reply::new(554, "5.5.1 nothing may be sent behind STARTTLS before its answer; closing, and nothing of it was done")
+}
+
+/// RFC 3207 section 4.
+pub(super) fn mail_needs_tls(facts: &Facts) -> Reply {
+    let text = format!(
+        "5.7.0 this relay takes mail with TLS only: set the encryption of outgoing mail to STARTTLS in the program \
+         (require_tls of the listener {})",
+        facts.listener
+    );
+    Reply::new(530, text)
+}
+
+/// RFC 4954 section 6.
+pub(super) fn auth_needs_tls() -> Reply {
+    Reply::new(538, "5.7.11 not in the clear: set the encryption of outgoing mail to STARTTLS in the program")
 }
 
 pub(super) fn chunk(size: u64) -> Reply {
@@ -130,10 +181,7 @@ pub(super) fn bad_line(error: LineError) -> Reply {
         LineError::NotLines => Reply::new(421, "4.7.0 lines must end with CRLF, closing"),
         LineError::Endless => Reply::new(421, "4.7.0 a line without an end, closing"),
         LineError::Chunk => Reply::new(501, "5.5.4 the size of this chunk cannot be told, closing"),
-        LineError::Tls => Reply::new(
-            421,
-            "4.7.0 this listener has no TLS: set the encryption of outgoing mail to \"none\" in the program",
-        ),
+        LineError::Tls => unexpected_tls(Tls::None),
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Facts {
     pub peer: IpAddr,
     /// Whether it may send.
     pub welcome: Welcome,
+    /// What there is of TLS.
+    pub tls: Tls,
 }
 
 /// Whether a peer may send.
@@ -45,6 +47,28 @@ pub enum Welcome {
     Stranger,
 }
 
+/// What a session has of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// The listener has none.
+    None,
+    /// STARTTLS is offered.
+    Offered,
+    /// STARTTLS is offered, and nothing of value is taken before it.
+    Required,
+    /// The client said STARTTLS: the greeting was before this session.
+    Started,
+    /// TLS was there from the first octet.
+    Implicit,
+}
+
+impl Tls {
+    /// Whether this session goes through TLS.
+    pub fn is_on(self) -> bool {
+        matches!(self, Self::Started | Self::Implicit)
+    }
+}
+
 /// What the connection does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -54,6 +78,8 @@ pub enum Event {
     Body(Reply, Box<Mail>),
     /// Read a chunk; [`Chunk`] says what comes of it.
     Chunk(Chunk),
+    /// Answer, and begin TLS. This session is over then: what is known of the client was said by anyone (RFC 3207 section 4.2).
+    StartTls(Reply),
     /// Answer, and close.
     Close(Reply),
 }
@@ -129,9 +155,9 @@ impl Session {
         }
     }
 
-    /// What the server says first.
-    pub fn greeting(&self) -> Reply {
-        replies::greeting(&self.facts)
+    /// What the server says first; nothing behind STARTTLS.
+    pub fn greeting(&self) -> Option<Reply> {
+        (self.facts.tls != Tls::Started).then(|| replies::greeting(&self.facts))
     }
 
     /// What the next line is.
@@ -148,7 +174,8 @@ impl Session {
     pub fn on(&mut self, line: Result<&[u8], LineError>, room: Room) -> Event {
         let exchange = self.exchange.take();
         match (line, exchange) {
-            (Err(error @ (LineError::NotLines | LineError::Endless | LineError::Tls | LineError::Chunk)), _) => {
+            (Err(LineError::Tls), _) => Event::Close(replies::unexpected_tls(self.facts.tls)),
+            (Err(error @ (LineError::NotLines | LineError::Endless | LineError::Chunk)), _) => {
                 Event::Close(replies::bad_line(error))
             }
             (Err(error), _) => self.wrong(replies::bad_line(error)),
@@ -202,7 +229,7 @@ impl Session {
             Command::Vrfy => replies::vrfy(),
             Command::Help => replies::help(),
             Command::Quit => return Event::Close(replies::bye()),
-            Command::StartTls => replies::no_tls(),
+            Command::StartTls => return self.start_tls(),
             Command::NotOffered => return self.wrong(replies::not_offered()),
             Command::Bdat { size, last } => return self.chunk(size, last),
             Command::Http => return Event::Close(replies::http()),
@@ -228,7 +255,20 @@ impl Session {
         if extended { replies::ehlo(&self.facts) } else { replies::helo(&self.facts) }
     }
 
+    fn start_tls(&mut self) -> Event {
+        match self.facts.tls {
+            Tls::None => Event::Reply(replies::no_tls()),
+            Tls::Started | Tls::Implicit => self.wrong(replies::tls_again()),
+            Tls::Offered | Tls::Required if self.mail.is_some() => self.wrong(replies::tls_within_mail()),
+            Tls::Offered | Tls::Required => Event::StartTls(replies::start_tls()),
+        }
+    }
+
     fn auth(&mut self, mechanism: Mechanism, initial: Option<&str>) -> Event {
+        // Not as late as other refusals: a password must not cross the network in the clear, or never again.
+        if self.facts.tls == Tls::Required {
+            return self.wrong(replies::auth_needs_tls());
+        }
         if self.user.is_some() {
             return self.wrong(replies::auth_again());
         }
@@ -262,6 +302,9 @@ impl Session {
         }
         if self.facts.welcome == Welcome::Stranger {
             return self.refuse_stranger();
+        }
+        if self.facts.tls == Tls::Required {
+            return self.wrong(replies::mail_needs_tls(&self.facts));
         }
         if mail.binary {
             return Event::Reply(replies::no_binary());
@@ -344,7 +387,11 @@ impl Session {
         Trace {
             peer: self.facts.peer,
             helo: self.helo.clone(),
-            protocol: Protocol { extended: self.extended, tls: false, authenticated: self.user.is_some() },
+            protocol: Protocol {
+                extended: self.extended,
+                tls: self.facts.tls.is_on(),
+                authenticated: self.user.is_some(),
+            },
             user: self.user.clone(),
         }
     }
@@ -373,6 +420,7 @@ mod tests {
             max_recipients: 2,
             peer: "10.2.3.4".parse().unwrap(),
             welcome: Welcome::Allowed,
+            tls: Tls::None,
         }
     }
 
@@ -389,6 +437,7 @@ mod tests {
         let code = |reply: &Reply| format!("{} {}", reply.code(), reply.enhanced().unwrap_or("-"));
         match session.on(Ok(line.as_bytes()), Room::Enough) {
             Event::Reply(reply) | Event::Chunk(Chunk::Refused(_, reply)) => vec![code(&reply)],
+            Event::StartTls(reply) => vec![code(&reply), "tls".into()],
             Event::Close(reply) => vec![code(&reply), "closed".into()],
             Event::Body(reply, mail) => {
                 assert!(!mail.envelope.recipients.is_empty());
@@ -494,6 +543,49 @@ mod tests {
             (&["POST / HTTP/1.1"], &["421 4.7.0", "closed"]),
         ] {
             assert_eq!(say(&mut session(), lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn starttls_is_answered_as_the_table_says() {
+        const MAIL: &str = "MAIL FROM:<a@b.example>";
+        for (tls, lines, expected) in [
+            (Tls::Offered, &["STARTTLS"][..], &["220 2.0.0", "tls"][..]),
+            (
+                Tls::Offered,
+                &["EHLO x", "AUTH PLAIN AGEAYQ==", "starttls "],
+                &["250 -", "235 2.7.0", "220 2.0.0", "tls"],
+            ),
+            (Tls::Offered, &["STARTTLS now"], &["501 5.5.4"]),
+            (
+                Tls::Offered,
+                &[MAIL, "STARTTLS", "RSET", "STARTTLS"],
+                &["250 2.1.0", "503 5.5.1", "250 2.0.0", "220 2.0.0", "tls"],
+            ),
+            (Tls::Required, &[MAIL, "AUTH LOGIN", "AUTH PLAIN AGEAYQ=="], &["530 5.7.0", "538 5.7.11", "538 5.7.11"]),
+            (Tls::Required, &["RCPT TO:<c@d.example>", "DATA", "NOOP"], &["503 5.5.1", "503 5.5.1", "250 2.0.0"]),
+            (Tls::Required, &["HELO x", MAIL, "STARTTLS"], &["250 -", "530 5.7.0", "220 2.0.0", "tls"]),
+            (Tls::Started, &["STARTTLS", MAIL], &["503 5.5.1", "250 2.1.0"]),
+            (Tls::Implicit, &["STARTTLS", "AUTH PLAIN AGEAYQ=="], &["503 5.5.1", "235 2.7.0"]),
+        ] {
+            assert_eq!(say(&mut Session::new(Facts { tls, ..facts() }), lines), expected, "{tls:?} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn ehlo_offers_what_can_be_had() {
+        for (tls, starttls, auth) in [
+            (Tls::None, false, true),
+            (Tls::Offered, true, true),
+            (Tls::Required, true, false),
+            (Tls::Started, false, true),
+            (Tls::Implicit, false, true),
+        ] {
+            let mut session = Session::new(Facts { tls, ..facts() });
+            let Event::Reply(reply) = session.on(Ok(b"EHLO x"), Room::Enough) else { panic!("closed") };
+            assert_eq!(reply.lines().contains(&"STARTTLS".to_owned()), starttls, "{tls:?}");
+            assert_eq!(reply.lines().iter().any(|line| line.starts_with("AUTH")), auth, "{tls:?}");
+            assert_eq!(Session::new(Facts { tls, ..facts() }).greeting().is_some(), tls != Tls::Started);
         }
     }
 

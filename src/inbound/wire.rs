@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
 
 use crate::smtp::Reply;
 
@@ -57,6 +58,12 @@ impl Stream for TcpStream {
     }
 }
 
+impl<S: Stream> Stream for TlsStream<S> {
+    fn hurry(&self) {
+        self.get_ref().0.hurry();
+    }
+}
+
 /// The peer's bytes and ours.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
@@ -70,6 +77,11 @@ pub(super) struct Wire<S> {
 impl<S: Stream> Wire<S> {
     pub(super) fn new(stream: S, idle_timeout: Duration) -> Self {
         Self { stream, input: BytesMut::new(), output: Vec::new(), idle_timeout }
+    }
+
+    /// The stream alone; what came and was not understood is dropped.
+    pub(super) fn into_stream(self) -> S {
+        self.stream
     }
 
     /// When a wait that begins now has lasted too long.
@@ -101,6 +113,8 @@ impl<S: Stream> Wire<S> {
             Err(_) => Err(Ended::Idle),
             Ok(Ok(0)) => Err(Ended::Closed),
             Ok(Ok(_)) => Ok(()),
+            // Over TLS: closed without a goodbye, as many programs do. What was not complete by then is not taken.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Ended::Closed),
             Ok(Err(error)) => Err(Ended::Broken(error)),
         }
     }
@@ -111,9 +125,12 @@ impl<S: Stream> Wire<S> {
             return Ok(());
         }
         let deadline = self.idle_timeout.min(WRITE_DEADLINE);
-        timeout(deadline, self.stream.write_all(&self.output))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let write = async {
+            self.stream.write_all(&self.output).await?;
+            // TLS may have taken the bytes and not sent them yet.
+            self.stream.flush().await
+        };
+        timeout(deadline, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.output.clear();
         Ok(())
     }

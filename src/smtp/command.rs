@@ -151,6 +151,10 @@ impl Command {
         if HTTP_METHODS.contains(&verb) && !rest.is_empty() {
             return Ok(Self::Http);
         }
+        // RFC 3207 section 4: it has no parameters.
+        if verb.eq_ignore_ascii_case(b"STARTTLS") && !rest.is_empty() {
+            return Err(CommandError::Syntax("STARTTLS"));
+        }
         let line = [line, b"\r\n"].concat();
         match Request::parse(&mut line.iter()) {
             Ok(request) => request.try_into(),

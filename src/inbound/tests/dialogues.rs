@@ -1,10 +1,11 @@
 //! Runs the dialogues of `tests/dialogues/` against a real listener: line by line, all at once, and byte by byte. What is answered
-//! must not depend on it. `tests/dialogues/README.md` tells the form.
+//! must not depend on it. What stands between two `TLS` is a connection of its own in this respect. `tests/dialogues/README.md` tells the form.
 
 use std::path::{Path, PathBuf};
 
-use super::harness::TestDoor;
-use crate::config::Listener;
+use super::harness::{Client, TestDoor};
+use super::identity::Identity;
+use crate::config::{Listener, TlsBegins};
 use crate::inbound::memory::Memory;
 use crate::registry::testing;
 
@@ -26,12 +27,17 @@ enum Step {
     /// All lines of a reply with this code.
     Reply(String),
     Closed,
+    /// The client begins TLS.
+    Tls,
     Stored(usize),
     Body(Vec<u8>),
 }
 
 struct Dialogue {
     listener: Listener,
+    identity: Identity,
+    /// What is sent at once comes at once, and what it means depends on that.
+    whole: bool,
     steps: Vec<Step>,
 }
 
@@ -56,7 +62,10 @@ async fn run_all(manner: Manner) {
     for file in files {
         // So that a failure says which dialogue it was.
         eprintln!("{manner:?}: {}", file.file_name().unwrap_or_default().display());
-        run(Dialogue::read(&file), manner).await;
+        let dialogue = Dialogue::read(&file);
+        if manner != Manner::ByteByByte || !dialogue.whole {
+            run(dialogue, manner).await;
+        }
     }
 }
 
@@ -71,39 +80,46 @@ fn files() -> Vec<PathBuf> {
 async fn run(dialogue: Dialogue, manner: Manner) {
     let door = TestDoor::start_with(dialogue.listener, Memory::default());
     let mut client = door.connect().await;
-    if manner != Manner::LineByLine {
-        let sent: Vec<u8> = dialogue
-            .steps
-            .iter()
-            .flat_map(|step| if let Step::Send(b) = step { &b[..] } else { &[] })
-            .copied()
-            .collect();
-        // A mebibyte byte by byte takes long and shows no more than in small pieces.
-        let size = if manner == Manner::AtOnce { sent.len() } else { sent.len() / 20_000 + 1 };
-        client.send_aside(sent.chunks(size.max(1)).map(<[u8]>::to_vec).collect());
-    }
-    for step in dialogue.steps {
+    send_ahead(&mut client, &dialogue.steps, manner);
+    for (n, step) in dialogue.steps.iter().enumerate() {
         match step {
             Step::Send(bytes) if manner == Manner::LineByLine => client.send(bytes).await,
             Step::Send(_) => {}
-            Step::Expect(pattern) => client.expect(&pattern).await,
-            Step::Reply(code) => client.expect_reply(&code).await,
+            Step::Expect(pattern) => client.expect(pattern).await,
+            Step::Reply(code) => client.expect_reply(code).await,
             Step::Closed => client.expect_end().await,
+            Step::Tls => {
+                client = client.with_tls(&dialogue.identity.trusted()).await.expect("a handshake");
+                send_ahead(&mut client, &dialogue.steps[n + 1..], manner);
+            }
             // A message is in the queue before its reply is sent, and the dialogue has read that reply.
-            Step::Stored(n) if manner == Manner::LineByLine => assert_eq!(door.accepted(), n),
-            Step::Stored(n) => assert!(door.accepted() >= n),
+            Step::Stored(n) if manner == Manner::LineByLine => assert_eq!(door.accepted(), *n),
+            Step::Stored(n) => assert!(door.accepted() >= *n),
             Step::Body(bytes) => {
                 let bodies: Vec<_> = door.memory.accepted().into_iter().map(|(_, bytes)| bytes).collect();
-                assert!(bodies.contains(&bytes), "no {:?} among {:?}", bytes.escape_ascii().to_string(), bodies.len());
+                assert!(bodies.contains(bytes), "no {:?} among {:?}", bytes.escape_ascii().to_string(), bodies.len());
             }
         }
     }
 }
 
+/// Unless they are sent line by line: all the bytes up to the next `TLS`.
+fn send_ahead(client: &mut Client, steps: &[Step], manner: Manner) {
+    if manner == Manner::LineByLine {
+        return;
+    }
+    let steps = steps.iter().take_while(|step| **step != Step::Tls);
+    let sent: Vec<u8> = steps.flat_map(|step| if let Step::Send(b) = step { &b[..] } else { &[] }).copied().collect();
+    // A mebibyte byte by byte takes long and shows no more than in small pieces.
+    let size = if manner == Manner::AtOnce { sent.len() } else { sent.len() / 20_000 + 1 };
+    client.send_aside(sent.chunks(size.max(1)).map(<[u8]>::to_vec).collect());
+}
+
 impl Dialogue {
     fn read(file: &Path) -> Self {
         let text = std::fs::read_to_string(file).unwrap();
-        let mut listener = testing::listener();
+        let identity = Identity::new();
+        let (mut listener, mut whole) = (testing::listener(), false);
         let (mut steps, mut repeated) = (Vec::new(), None);
         for line in text.lines() {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -117,8 +133,13 @@ impl Dialogue {
                 "CLOSED" => Step::Closed,
                 "STORED" => Step::Stored(rest.parse().unwrap()),
                 "BODY" => Step::Body(unescape(rest)),
+                "TLS" => Step::Tls,
+                "WHOLE" => {
+                    whole = true;
+                    continue;
+                }
                 "SET" => {
-                    set(&mut listener, rest);
+                    set(&mut listener, &identity, rest);
                     continue;
                 }
                 "REPEAT" => {
@@ -135,15 +156,17 @@ impl Dialogue {
             };
             steps.push(step);
         }
-        Self { listener, steps }
+        Self { listener, identity, whole, steps }
     }
 }
 
-fn set(listener: &mut Listener, setting: &str) {
+fn set(listener: &mut Listener, identity: &Identity, setting: &str) {
     let (key, value) = setting.split_once('=').expect("SET key = value");
     match (key.trim(), value.trim()) {
         ("max_message_size", value) => listener.max_message_size = value.parse().unwrap(),
         ("max_recipients", value) => listener.max_recipients = value.parse().unwrap(),
+        ("tls", "starttls") => listener.tls = Some(identity.tls(TlsBegins::WithStartTls)),
+        ("require_tls", "true") => listener.tls.as_mut().expect("tls comes first").required = true,
         ("allow", value) => listener.allow = vec![value.parse().unwrap()],
         (key, _) => panic!("what is {key}?"),
     }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use rustls_pki_types::ServerName;
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf,
+};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,8 +29,8 @@ pub(super) struct TestDoor {
     pub(super) memory: Arc<Memory>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
-    address: std::net::SocketAddr,
-    _config: watch::Sender<Arc<Config>>,
+    pub(super) address: std::net::SocketAddr,
+    config: watch::Sender<Arc<Config>>,
 }
 
 impl TestDoor {
@@ -41,15 +45,19 @@ impl TestDoor {
         let config = watch::Sender::new(Arc::new(testing::config(&[("lms@contoso.com", &[])])));
         let door = Door { intake: Arc::clone(&memory), config: config.subscribe(), clock: Clock::system() };
         tasks.spawn(serve(tcp, Arc::new(listener), Arc::new(door), stop.clone(), tasks.clone()));
-        Self { memory, stop, tasks, address, _config: config }
+        Self { memory, stop, tasks, address, config }
     }
 
     /// A connection of which nothing is read yet.
     pub(super) async fn connect(&self) -> Client {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (reading, writing) = stream.into_split();
-        Client { reading: BufReader::new(reading), writing: Some(writing) }
+        Client::over(stream)
+    }
+
+    /// As if the configuration was reloaded.
+    pub(super) fn reload(&self) {
+        self.config.send_modify(|_| {});
     }
 
     /// A connection that was greeted.
@@ -78,31 +86,58 @@ impl Drop for TestDoor {
     }
 }
 
+/// A socket, with TLS or without.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// One side of a dialogue.
 pub(super) struct Client {
-    reading: BufReader<OwnedReadHalf>,
-    writing: Option<OwnedWriteHalf>,
+    reading: BufReader<ReadHalf<Box<dyn Stream>>>,
+    writing: Option<WriteHalf<Box<dyn Stream>>>,
+    aside: Option<JoinHandle<WriteHalf<Box<dyn Stream>>>>,
 }
 
 impl Client {
+    pub(super) fn over(stream: impl Stream + 'static) -> Self {
+        let (reading, writing) = tokio::io::split(Box::new(stream) as Box<dyn Stream>);
+        Self { reading: BufReader::new(reading), writing: Some(writing), aside: None }
+    }
+
+    /// The same connection, with TLS from here on.
+    pub(super) async fn with_tls(self, connector: &TlsConnector) -> std::io::Result<Self> {
+        let Self { reading, writing, aside } = self;
+        assert!(reading.buffer().is_empty(), "more came in the clear: {}", reading.buffer().escape_ascii());
+        let writing = match (writing, aside) {
+            (Some(writing), _) => writing,
+            (None, Some(aside)) => aside.await.unwrap(),
+            (None, None) => unreachable!("somebody has it"),
+        };
+        let stream = reading.into_inner().unsplit(writing);
+        let name = ServerName::try_from("relay.test").unwrap();
+        let stream = timeout(DEADLINE, connector.connect(name, stream)).await.expect("no end of the handshake")?;
+        Ok(Self::over(stream))
+    }
+
     /// Sends these bytes.
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.writing.as_mut().unwrap().write_all(bytes.as_ref()).await.unwrap();
+        let writing = self.writing.as_mut().unwrap();
+        writing.write_all(bytes.as_ref()).await.unwrap();
+        writing.flush().await.unwrap();
     }
 
     /// Sends the pieces from a task of its own, each by itself, while answers are read. A server that closes is no failure.
     pub(super) fn send_aside(&mut self, pieces: Vec<Vec<u8>>) {
         let mut writing = self.writing.take().unwrap();
-        tokio::spawn(async move {
+        self.aside = Some(tokio::spawn(async move {
             for piece in pieces {
-                if writing.write_all(&piece).await.is_err() {
+                if writing.write_all(&piece).await.is_err() || writing.flush().await.is_err() {
                     break;
                 }
                 tokio::task::yield_now().await;
             }
-            // The other direction stays open: ending it is not what the dialogue says.
-            writing.forget();
-        });
+            writing
+        }));
     }
 
     /// The next line of a reply, without its CRLF; `None` when the server has closed.
@@ -113,6 +148,11 @@ impl Client {
             Ok(0) | Err(_) => None,
             Ok(_) => Some(line.strip_suffix("\r\n").expect("a reply ends with CRLF").to_owned()),
         }
+    }
+
+    /// The next byte; `None` when the server has closed.
+    pub(super) async fn byte(&mut self) -> Option<u8> {
+        timeout(DEADLINE, self.reading.read_u8()).await.expect("no answer").ok()
     }
 
     /// Reads one line; a `*` at the end of `pattern` stands for anything.

@@ -3,5 +3,9 @@
 mod dialogues;
 mod documents;
 mod harness;
+mod identity;
+mod logs;
+mod proxied;
 mod scripted;
 mod sessions;
+mod tls;

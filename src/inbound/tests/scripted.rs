@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::inbound::connection::converse;
 use crate::inbound::memory::Memory;
 use crate::inbound::wire::Stream;
-use crate::inbound::{Door, Facts, Welcome};
+use crate::inbound::{Door, Facts, Tls, Welcome};
 use crate::registry::testing;
 
 /// Gives one packet a read, then the end; keeps what is written.
@@ -86,9 +86,12 @@ fn talk<'a>(packets: impl IntoIterator<Item = &'a [u8]>) -> Said {
         max_recipients: 3,
         peer: "127.0.0.1".parse().unwrap(),
         welcome: Welcome::Allowed,
+        tls: Tls::None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(converse(script, facts, Duration::from_mins(1), Arc::new(door), CancellationToken::new()));
+    let upgraded =
+        runtime.block_on(converse(script, facts, Duration::from_mins(1), Arc::new(door), CancellationToken::new()));
+    assert!(upgraded.is_none(), "TLS was not offered");
     let bodies = memory.accepted().into_iter().map(|(_, bytes)| bytes).collect();
     Said { writes: std::mem::take(&mut *writes.lock().unwrap()), bodies }
 }
