@@ -16,7 +16,7 @@ const TEST_ALL: &str = "XOAUTH2_RELAY_TEST_ALL";
 const CLIENTS: &str = "XOAUTH2_RELAY_CLIENTS";
 
 /// The client's program, unless it is to be left out.
-fn client(program: &str) -> Option<PathBuf> {
+pub fn client(program: &str) -> Option<PathBuf> {
     let unpacked = std::env::var_os(CLIENTS).map(|clients| Path::new(&clients).join("postfix/usr/sbin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(unpacked);
@@ -36,7 +36,7 @@ fn left_out(program: &str) {
     );
 }
 
-fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?} failed with {}:\n{said}", output.status);

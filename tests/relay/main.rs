@@ -10,3 +10,4 @@ mod protocol;
 mod sign_in;
 mod stop;
 mod support;
+mod tls;
