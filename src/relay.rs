@@ -140,7 +140,7 @@ impl Relay {
         self.admin
     }
 
-    /// Puts another configuration in force. Listeners and folders stay as they were.
+    /// Puts another configuration in force. Listeners and folders stay as they were, but their certificates are looked at at once.
     pub fn configure(&self, config: Config) {
         let config = Arc::new(config);
         self.config.send_replace(config.clone());

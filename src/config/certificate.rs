@@ -97,6 +97,11 @@ impl Certificate {
         Arc::clone(&self.pair)
     }
 
+    /// The certificate and its chain.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.pair.cert
+    }
+
     /// The file of the certificate, for messages.
     pub fn file(&self) -> &Path {
         &self.file
@@ -155,9 +160,10 @@ impl fmt::Debug for Certificate {
     }
 }
 
+/// A configuration that names the same files says the same, whatever is in them by now.
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
-        (&self.file, &self.key_file, &self.pair.cert) == (&other.file, &other.key_file, &other.pair.cert)
+        (&self.file, &self.key_file) == (&other.file, &other.key_file)
     }
 }
 
@@ -218,9 +224,11 @@ fn chain_of(path: &Path, octets: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
         Ok(_) if has(octets, "PRIVATE KEY-----") => {
             Err(format!("{path} holds a key and no certificate: \"certificate\" and \"key\" may be mixed up"))
         }
-        Ok(_) => Err(format!(
-            "{path} holds no certificate: it needs \"-----BEGIN CERTIFICATE-----\" (PEM); openssl converts other forms"
+        Ok(_) if is_binary(octets) => Err(format!(
+            "{path} is no PEM: openssl x509 -inform der -in {path} -out NEW-FILE converts it, or openssl pkcs12 -nodes -in {path} -out NEW-FILE \
+             if it is a PFX file"
         )),
+        Ok(_) => Err(format!("{path} holds no certificate: it needs \"-----BEGIN CERTIFICATE-----\" (PEM)")),
         Err(_) => Err(format!("{path} is damaged: what is between BEGIN and END is no PEM")),
     }
 }
@@ -238,11 +246,20 @@ fn key_of(path: &Path, octets: &[u8]) -> Result<PrivateKeyDer<'static>, String> 
         pem::Error::NoItemsFound if has(octets, "BEGIN CERTIFICATE-----") => {
             format!("{path} holds a certificate and no key: name the file with the private key")
         }
-        pem::Error::NoItemsFound => format!(
-            "{path} holds no key: it needs \"-----BEGIN PRIVATE KEY-----\" (PEM); openssl pkey converts other forms"
+        pem::Error::NoItemsFound if is_binary(octets) => format!(
+            "{path} is no PEM: openssl pkey -inform der -in {path} -out NEW-FILE converts it, or openssl pkcs12 -nodes -in {path} -out NEW-FILE \
+             if it is a PFX file"
         ),
+        pem::Error::NoItemsFound => {
+            format!("{path} holds no key: it needs \"-----BEGIN PRIVATE KEY-----\" (PEM)")
+        }
         _ => format!("{path} is damaged: what is between BEGIN and END is no PEM"),
     })
+}
+
+/// DER, and PFX which is made of it, begin with a SEQUENCE.
+fn is_binary(octets: &[u8]) -> bool {
+    octets.first() == Some(&0x30)
 }
 
 fn has(octets: &[u8], text: &str) -> bool {

@@ -113,7 +113,7 @@ impl Log {
             Look::Same => self.fault = None,
             Look::New(certificate) => {
                 self.fault = None;
-                if **certificate != *current {
+                if certificate.chain() != current.chain() {
                     let not_after = certificate.not_after();
                     tracing::info!(%listener, %file, %not_after, "the certificate has changed and is used from now on");
                     self.doubt(certificate, now);

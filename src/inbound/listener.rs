@@ -139,6 +139,7 @@ impl<I: Intake> Entrance<I> {
             let entrance = Arc::clone(self);
             self.tasks.spawn(async move { entrance.attend_proxied(stream, ip).await });
         } else if let Some((stream, slot, facts)) = self.admit(stream, ip) {
+            self.note(&facts);
             let entrance = Arc::clone(self);
             self.tasks.spawn(async move { entrance.attend(stream, slot, facts).await });
         }
@@ -169,6 +170,14 @@ impl<I: Intake> Entrance<I> {
         }
     }
 
+    fn note(&self, facts: &Facts) {
+        let (peer, listener) = (facts.peer, self.address);
+        tracing::debug!(%peer, %listener, "connected");
+        if facts.welcome == Welcome::Stranger {
+            tracing::info!(%peer, %listener, "connection from a network outside \"allow\"");
+        }
+    }
+
     /// Waits for the proxy to say who its client is, and goes on as if that one had connected.
     async fn attend_proxied(&self, mut stream: TcpStream, proxy: IpAddr) {
         let Ok(turn) = Arc::clone(&self.unnamed).try_acquire_owned() else {
@@ -182,15 +191,18 @@ impl<I: Intake> Entrance<I> {
             received = timeout(deadline, proxy::receive(&mut stream)) => received,
         };
         drop(turn);
-        let client = match received.unwrap_or(Err(ProxyError::Late)) {
-            Ok(Origin::Client(client)) => client.ip().to_canonical(),
-            Ok(Origin::Proxy) => proxy,
+        let origin = match received.unwrap_or(Err(ProxyError::Late)) {
+            Ok(origin) => origin,
             Err(error) => return self.tell_of_proxy(proxy, &error),
         };
-        tracing::debug!(%proxy, peer = %client, listener = %self.address, "connected through a proxy");
-        if let Some((stream, slot, facts)) = self.admit(stream, client) {
-            self.attend(stream, slot, facts).await;
+        let client = if let Origin::Client(client) = origin { client.ip().to_canonical() } else { proxy };
+        let Some((stream, slot, facts)) = self.admit(stream, client) else { return };
+        // A proxy looks every few seconds whether somebody is there.
+        if origin != Origin::Proxy {
+            tracing::debug!(%proxy, peer = %client, "through a proxy");
+            self.note(&facts);
         }
+        self.attend(stream, slot, facts).await;
     }
 
     fn tell_of_proxy(&self, proxy: IpAddr, error: &ProxyError) {
@@ -211,10 +223,6 @@ impl<I: Intake> Entrance<I> {
     /// Its place is free when this ends.
     async fn attend(&self, stream: TcpStream, _place: Slot, facts: Facts) {
         let peer = facts.peer;
-        tracing::debug!(%peer, listener = %self.address, "connected");
-        if facts.welcome == Welcome::Stranger {
-            tracing::info!(%peer, listener = %self.address, "connection from a network outside \"allow\"");
-        }
         let Some(tls) = &self.tls else {
             self.talk(stream, facts).await;
             return;

@@ -189,6 +189,7 @@ fn wrong_files() -> Files {
         ("junk.key", pem("PRIVATE KEY", b"no key")),
         ("damaged.pem", good.replace("MII", "M!!")),
         ("text.pem", "hello\n".to_owned()),
+        ("both.pfx", "0\u{2}".to_owned()),
         ("locked.key", pem("ENCRYPTED PRIVATE KEY", b"x")),
         ("locked1.key", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n".to_owned()),
     ];
@@ -220,8 +221,8 @@ fn each_wrong_certificate_gets_its_remedy() {
             "text.pem",
             "text.pem",
             &[
-                "3: listener[0].certificate: text.pem holds no certificate: it needs \"-----BEGIN CERTIFICATE-----\" (PEM); openssl converts other forms",
-                "4: listener[0].key: text.pem holds no key: it needs \"-----BEGIN PRIVATE KEY-----\" (PEM); openssl pkey converts other forms",
+                "3: listener[0].certificate: text.pem holds no certificate: it needs \"-----BEGIN CERTIFICATE-----\" (PEM)",
+                "4: listener[0].key: text.pem holds no key: it needs \"-----BEGIN PRIVATE KEY-----\" (PEM)",
             ],
         ),
         (
@@ -230,6 +231,16 @@ fn each_wrong_certificate_gets_its_remedy() {
             &[
                 "3: listener[0].certificate: good.key holds a key and no certificate: \"certificate\" and \"key\" may be mixed up",
                 "4: listener[0].key: good.pem holds a certificate and no key: name the file with the private key",
+            ],
+        ),
+        (
+            "both.pfx",
+            "both.pfx",
+            &[
+                "3: listener[0].certificate: both.pfx is no PEM: openssl x509 -inform der -in both.pfx -out NEW-FILE converts it, or openssl \
+                 pkcs12 -nodes -in both.pfx -out NEW-FILE if it is a PFX file",
+                "4: listener[0].key: both.pfx is no PEM: openssl pkey -inform der -in both.pfx -out NEW-FILE converts it, or openssl pkcs12 \
+                 -nodes -in both.pfx -out NEW-FILE if it is a PFX file",
             ],
         ),
         (

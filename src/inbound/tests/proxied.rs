@@ -54,6 +54,7 @@ async fn the_client_that_a_proxy_names_is_the_peer() {
 
 #[tokio::test]
 async fn allow_is_about_the_client_and_not_about_the_proxy() {
+    let logs = Logs::capture();
     let door = start(listener());
     for (header, peer) in [
         (&b"PROXY TCP4 203.0.113.9 10.0.0.1 1234 25\r\n"[..], "203.0.113.9"),
@@ -66,6 +67,7 @@ async fn allow_is_about_the_client_and_not_about_the_proxy() {
         client.expect("220 *").await;
         client.say("MAIL FROM:<a@b.example>", &format!("550 5.7.1 {peer} may not send *")).await;
     }
+    assert_eq!(logs.count("outside \"allow\""), 2, "health checks are no news: {}", logs.text());
     let mut client = door.connect().await;
     client.send("PROXY TCP6 ::ffff:10.1.2.3 ::1 1234 25\r\n").await;
     client.expect("220 *").await;
