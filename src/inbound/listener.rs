@@ -197,8 +197,8 @@ impl<I: Intake> Entrance<I> {
         };
         let client = if let Origin::Client(client) = origin { client.ip().to_canonical() } else { proxy };
         let Some((stream, slot, facts)) = self.admit(stream, client) else { return };
-        // A proxy looks every few seconds whether somebody is there.
-        if origin != Origin::Proxy {
+        // A proxy looks every few seconds whether somebody is there; HAProxy may do that in its own name, without LOCAL.
+        if client != proxy {
             tracing::debug!(%proxy, peer = %client, "through a proxy");
             self.note(&facts);
         }
@@ -208,7 +208,7 @@ impl<I: Intake> Entrance<I> {
     fn tell_of_proxy(&self, proxy: IpAddr, error: &ProxyError) {
         let listener = self.address;
         // Monitoring connects and closes without a word all day.
-        if !matches!(error, ProxyError::Closed) && self.told.is_news(proxy, error.kind()) {
+        if !matches!(error, ProxyError::Closed | ProxyError::Broken(_)) && self.told.is_news(proxy, error.kind()) {
             tracing::warn!(
                 %listener,
                 "closed: the proxy {proxy} {error}; let it send one (HAProxy: send-proxy-v2, nginx: proxy_protocol on), or take it out of \
