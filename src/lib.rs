@@ -14,6 +14,7 @@ pub mod journal;
 pub mod message;
 pub mod ops;
 pub mod outbound;
+pub mod password;
 pub mod registry;
 pub mod relay;
 pub mod schedule;
