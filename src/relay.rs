@@ -88,6 +88,7 @@ impl Relay {
         let (failed, failures) = mpsc::unbounded_channel();
         let (door, work, watcher) = (Stage::default(), Stage::default(), Watcher { failed });
         let (events, sign_in_events) = mpsc::unbounded_channel();
+        let (doorkeeper, passwords) = inbound::Doorkeeper::new(config.clone(), environment.clone());
         let secrets: SecretReader = Arc::new(move |source| source.read(&environment));
         let login_tools = LoginTools { secrets: secrets.clone(), clock: clock.clone(), timeouts: Timeouts::default() };
         let sign_ins = SignIns::start(SignInParts {
@@ -118,7 +119,8 @@ impl Relay {
         watcher.over(&work, "the housekeeping", keep_house(ops.clone(), work.stop.clone()));
         let (sessions, stop) = (pool.clone(), work.stop.clone());
         watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });
-        let (listeners, admin) = sockets.serve(&ops, &door, &watcher);
+        watcher.over(&door, "the reader of passwords", passwords.run(door.stop.clone()));
+        let (listeners, admin) = sockets.serve(&ops, doorkeeper, &door, &watcher);
         tracing::info!(?listeners, %admin, "taking mail");
         let socket = data_dir.path().join(control::SOCKET);
         let config = config_sender;
@@ -246,10 +248,16 @@ impl Sockets {
     }
 
     /// Starts to serve; returns where, in the order of the configuration, and where the page is.
-    fn serve(self, ops: &Ops, door: &Stage, watcher: &Watcher) -> (Vec<SocketAddr>, SocketAddr) {
+    fn serve(
+        self,
+        ops: &Ops,
+        doorkeeper: inbound::Doorkeeper,
+        door: &Stage,
+        watcher: &Watcher,
+    ) -> (Vec<SocketAddr>, SocketAddr) {
         let intake = Arc::new(ops.intake());
         let (config, clock) = (ops.config.clone(), ops.clock.clone());
-        let behind = Arc::new(inbound::Door { intake, config, clock });
+        let behind = Arc::new(inbound::Door { intake, config, clock, doorkeeper });
         let mut addresses = Vec::new();
         for (socket, listener) in self.listeners {
             addresses.push(socket.local_addr().unwrap_or(listener.address));

@@ -15,7 +15,11 @@ pub(super) fn run(path: &Path) -> ExitCode {
             }
             let accounts = show::count(config.accounts.len(), "account");
             let listeners = show::count(config.listeners.len(), "listener");
-            println!("{}: good: {accounts}, {listeners}", path.display());
+            let apps = match config.apps.len() {
+                0 => String::new(),
+                apps => format!(", {}", show::count(apps, "app")),
+            };
+            println!("{}: good: {accounts}, {listeners}{apps}", path.display());
             ExitCode::SUCCESS
         }
         Err(problems) => {

@@ -2,6 +2,7 @@
 
 mod account;
 mod admin;
+mod app;
 mod endpoints;
 mod exposure;
 mod listener;
@@ -21,7 +22,8 @@ use super::problem::{Place, Problems};
 use super::review::Review;
 use super::section::{Section, choice, parsed, text};
 use super::units::{is_domain, quoted};
-use super::{Account, Config, Environment, Listener, overrides};
+use super::{Account, App, Config, Environment, Listener, overrides};
+use crate::message::Address;
 
 /// Reads and checks everything. `file` is the name for messages; relative paths in it start at its folder.
 pub(super) fn config(contents: &str, file: &Path, environment: &Environment, today: Date) -> Result<Config, Problems> {
@@ -41,17 +43,22 @@ fn top(root: &Table, review: &mut Review) -> Config {
     let admin = one("admin", root, review);
     let queue = one("queue", root, review);
     let data_dir = data_dir(&top, review);
+    let listener_sections = many("listener", root, review);
     let config = Config {
         hostname: hostname(&top, review),
         key: secret::source("key", &top, review),
         log: log::log(&top, review),
-        listeners: listeners(&top, root, &data_dir, review),
+        listeners: listeners(&top, &listener_sections, &data_dir, review),
         data_dir,
+        default_domain: default_domain(&top, review),
         accounts: accounts(&top, root, review),
+        apps: Vec::new(),
+        default_app: Arc::new(App::default_app()),
         queue: queue::queue(&queue, review),
         admin: admin::admin(&admin, review),
         warnings: Vec::new(),
     };
+    let config = with_apps(config, &listener_sections, root, review);
     database(&top, review);
     admin::stands_apart(&config, &admin, review);
     config
@@ -101,14 +108,46 @@ fn database(top: &Section<'_>, review: &mut Review) {
     top.read("database", known, review);
 }
 
-fn listeners(top: &Section<'_>, root: &Table, data_dir: &Path, review: &mut Review) -> Vec<Arc<Listener>> {
-    let sections = many("listener", root, review);
+/// What an address needs to be answered: a domain of its own.
+fn default_domain(top: &Section<'_>, review: &mut Review) -> Option<String> {
+    let usable = |text: &str| match text.trim() {
+        domain if is_domain(domain) => Ok(domain.to_owned()),
+        text => match text.rsplit_once('@') {
+            Some((_, domain)) if is_domain(domain) => {
+                Err(format!("{} is an address: write the domain alone, {domain:?}", quoted(text)))
+            }
+            _ => Err(format!("{} is no domain: write one such as \"contoso.com\"", quoted(text))),
+        },
+    };
+    let domain = top.read("default_domain", parsed(usable), review)?;
+    if !domain.contains('.') {
+        let text =
+            format!("{domain} has no dot: mail to such addresses reaches nobody; write a domain such as contoso.com");
+        top.warning("default_domain", text, review);
+    }
+    Some(domain)
+}
+
+/// Looked at last, since apps name accounts and meet listeners.
+fn with_apps(config: Config, listeners: &[Section<'_>], root: &Table, review: &mut Review) -> Config {
+    let sections = many("app", root, review);
+    let apps: Vec<_> = sections.iter().map(|section| app::app(section, &config.accounts, review)).collect();
+    app::differ(&apps, &sections, review);
+    app::can_be_told_apart(&apps, &sections, &config.listeners, review);
+    app::somebody_can_log_in(&apps, &config.listeners, listeners, review);
+    let (default, apps): (Vec<_>, Vec<_>) =
+        apps.into_iter().flatten().map(Arc::new).partition(|app| app.name == App::DEFAULT);
+    let default_app = default.into_iter().next().unwrap_or(config.default_app);
+    Config { apps, default_app, ..config }
+}
+
+fn listeners(top: &Section<'_>, sections: &[Section<'_>], data_dir: &Path, review: &mut Review) -> Vec<Arc<Listener>> {
     if !top.has("listener") || top.is_empty_list("listener") {
         return listener::defaults();
     }
     let listeners: Vec<_> = sections.iter().map(|section| Arc::new(listener::listener(section, review))).collect();
-    listener::stand_apart(&listeners, &sections, review);
-    for (listener, section) in listeners.iter().zip(&sections) {
+    listener::stand_apart(&listeners, sections, review);
+    for (listener, section) in listeners.iter().zip(sections) {
         if let Some(tls) = &listener.tls {
             tls::is_within_reach(tls, data_dir, section, review);
         }
@@ -175,6 +214,11 @@ fn many<'a>(name: &str, root: &'a Table, review: &mut Review) -> Vec<Section<'a>
         }
     }
     sections
+}
+
+/// The text of an address.
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text.trim()).map_err(|error| error.to_string())
 }
 
 fn scope(name: &str) -> &'static Scope {

@@ -32,6 +32,7 @@ pub(super) enum Meaning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fixed {
     Text(&'static str),
+    Zero,
     EmptyList,
 }
 
@@ -83,12 +84,12 @@ pub(super) static ROOT: Scope = Scope {
         now("database", Form::Text),
         now("key", Form::Secret),
         later("postmaster", Form::Text),
-        later("default_domain", Form::Text),
+        now("default_domain", Form::Text),
         now("log", Form::Text),
         now("log_format", Form::Text),
         now("listener", Form::Tables),
         now("account", Form::Tables),
-        later("app", Form::Tables),
+        now("app", Form::Tables),
         now("queue", Form::Table),
         now("admin", Form::Table),
         later("alert", Form::Table),
@@ -104,7 +105,7 @@ pub(super) static LISTENER: Scope = Scope {
         now("certificate", Form::Text),
         now("key", Form::Text),
         now("allow", Form::List),
-        only("password", Form::Text, Fixed::Text("any")),
+        now("password", Form::Text),
         now("proxy_protocol_from", Form::List),
         now("max_message_size", Form::Text),
         now("max_recipients", Form::Number),
@@ -144,6 +145,26 @@ pub(super) static ACCOUNT: Scope = Scope {
     ],
 };
 
+pub(super) static APP: Scope = Scope {
+    heading: "[[app]]",
+    keys: &[
+        now("name", Form::Text),
+        now("description", Form::Text),
+        now("allow", Form::List),
+        now("password", Form::Secret),
+        now("account", Form::Text),
+        later("accounts", Form::List),
+        now("senders", Form::List),
+        only("sender", Form::Text, Fixed::Text("rewrite")),
+        only("lane", Form::Text, Fixed::Text("auto")),
+        later("lane_rule", Form::Tables),
+        only("in_doubt", Form::Text, Fixed::Text("retry")),
+        only("messages_per_minute", Form::Number, Fixed::Zero),
+        later("divert_to", Form::Text),
+        later("recipients_allow", Form::List),
+    ],
+};
+
 pub(super) static QUEUE: Scope = Scope {
     heading: "[queue]",
     keys: &[
@@ -168,13 +189,14 @@ pub(super) static ADMIN: Scope = Scope {
 };
 
 /// All of them.
-pub(super) static SCOPES: [&Scope; 5] = [&ROOT, &LISTENER, &ACCOUNT, &QUEUE, &ADMIN];
+pub(super) static SCOPES: [&Scope; 6] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &QUEUE, &ADMIN];
 
 /// The scope below `[name]` or `[[name]]`.
 pub(super) fn below(name: &str) -> Option<&'static Scope> {
     match name {
         "listener" => Some(&LISTENER),
         "account" => Some(&ACCOUNT),
+        "app" => Some(&APP),
         "queue" => Some(&QUEUE),
         "admin" => Some(&ADMIN),
         _ => None,

@@ -5,6 +5,7 @@
 //! What keys there are is in `keys`.
 
 mod account;
+mod app;
 mod certificate;
 mod check;
 mod command;
@@ -25,6 +26,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
+pub use app::{App, SenderPattern};
 pub use certificate::{Certificate, CertificateError};
 pub use environment::Environment;
 pub use problem::{Place, Problem, Problems};
@@ -50,12 +52,18 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The key that seals sign-ins; `None`: `data_dir/key`, made at the first start.
     pub key: Option<SecretSource>,
+    /// The domain of addresses that come without one, such as `root`.
+    pub default_domain: Option<String>,
     /// What is logged.
     pub log: Log,
     /// At least one.
     pub listeners: Vec<Arc<Listener>>,
     /// In the order of the file: the first one carries mail that names no other.
     pub accounts: Vec<Arc<Account>>,
+    /// In the order of the file, `default` left out.
+    pub apps: Vec<Arc<App>>,
+    /// The app of every program that none of these describes.
+    pub default_app: Arc<App>,
     /// Retries and keeping.
     pub queue: Queue,
     /// The page's address; `/healthz` for now.
@@ -135,6 +143,8 @@ pub struct Listener {
     pub allow: Vec<IpNet>,
     /// Networks of proxies, which have to say for whom they connect (PROXY protocol).
     pub proxy_protocol_from: Vec<IpNet>,
+    /// Whether programs have to log in.
+    pub password: Passwords,
     /// The largest message in octets.
     pub max_message_size: u64,
     /// The most recipients of one message.
@@ -165,6 +175,15 @@ pub enum TlsBegins {
     WithStartTls,
     /// With the first octet (RFC 8314 section 3).
     AtOnce,
+}
+
+/// What a listener does about passwords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passwords {
+    /// Takes any, or none at all.
+    Any,
+    /// Every program has to log in as an app, with that app's password.
+    Checked,
 }
 
 /// `[queue]`.

@@ -10,6 +10,11 @@ pub fn config(accounts: Vec<Account>) -> Config {
     Config { accounts, ..checked(&account_text("unused@contoso.com", "unused@contoso.com")) }
 }
 
+/// A configuration with one account and this text in front of it.
+pub fn config_with(text: &str) -> Config {
+    checked(&format!("{text}\n{}", account_text("lms@contoso.com", "lms@contoso.com")))
+}
+
 /// A custom account with the limits of Exchange Online.
 pub fn account(mailbox: &str, login: &str) -> Account {
     Account::clone(&checked(&account_text(mailbox, login)).accounts[0])

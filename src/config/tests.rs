@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod apps;
 mod certificates;
 mod checked;
 mod listings;

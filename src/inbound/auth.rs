@@ -1,8 +1,12 @@
-//! AUTH PLAIN and LOGIN (RFC 4954): any user name and any password will do. What is decided here is only whether the exchange has the
-//! right form, and the user name, which may pick the account. Passwords are decoded, found well-formed and forgotten.
+//! AUTH PLAIN and LOGIN (RFC 4954). What is decided here is only whether the exchange has the right form; whether the password matters,
+//! and is right, is not. Whatever of a password passes through here is wiped.
+
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use zeroize::Zeroizing;
 
 use super::replies::printable;
 use crate::smtp::Mechanism;
@@ -37,12 +41,42 @@ pub(super) enum Exchange {
 pub(super) enum Step {
     /// `334` with this challenge, then the next response.
     Challenge(&'static str, Exchange),
-    /// The client is this user.
-    Done(String),
+    /// The client says who it is.
+    Done(Login),
     /// Not base64, or not what the mechanism asks for.
     Malformed,
     /// The client gave up.
     Cancelled,
+}
+
+/// Who a client says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The user name, fit to be printed.
+    pub user: String,
+    /// What it gave as proof.
+    pub password: Password,
+}
+
+/// A password as it came: any octets. Printing it prints nothing; its memory is wiped when it goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<Vec<u8>>);
+
+impl Password {
+    pub(super) fn new(octets: &[u8]) -> Self {
+        Self(Zeroizing::new(octets.to_vec()))
+    }
+
+    /// The octets themselves. Search for this call to see who reads passwords.
+    pub(super) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
 }
 
 /// Begins an exchange; `None` if the mechanism is not offered.
@@ -76,8 +110,10 @@ impl Exchange {
         if response == b"*" {
             return Step::Cancelled;
         }
-        match BASE64.decode(response) {
-            Ok(decoded) => self.decoded(&decoded),
+        // Room for all of it at once: a buffer that grows leaves copies behind.
+        let mut decoded = Zeroizing::new(Vec::with_capacity(base64::decoded_len_estimate(response.len())));
+        match BASE64.decode_vec(response, &mut decoded) {
+            Ok(()) => self.decoded(&decoded),
             Err(_) => Step::Malformed,
         }
     }
@@ -86,13 +122,17 @@ impl Exchange {
         match self {
             // RFC 4616: authorization identity NUL user name NUL password.
             Self::Plain => match *response.split(|&b| b == 0).collect::<Vec<_>>() {
-                [_, user, _] => Step::Done(name(user)),
+                [_, user, password] => done(name(user), password),
                 _ => Step::Malformed,
             },
             Self::LoginUser => challenge(Self::LoginPassword { user: name(response) }),
-            Self::LoginPassword { user } => Step::Done(user),
+            Self::LoginPassword { user } => done(user, response),
         }
     }
+}
+
+fn done(user: String, password: &[u8]) -> Step {
+    Step::Done(Login { user, password: Password::new(password) })
 }
 
 fn name(user: &[u8]) -> String {
@@ -107,13 +147,28 @@ mod tests {
         BASE64.encode(text)
     }
 
+    fn login(user: &str, password: &str) -> Step {
+        done(user.to_owned(), password.as_bytes())
+    }
+
     #[test]
-    fn plain_takes_any_user_and_password() {
-        for (blob, user) in [("\0user\0pass", "user"), ("user\0user\0", "user"), ("\0\0", ""), ("z\0a@b\0p w", "a@b")] {
-            assert_eq!(begin(Mechanism::Plain, Some(&encode(blob))), Some(Step::Done(user.into())), "{blob:?}");
+    fn plain_says_user_and_password() {
+        for (blob, user, password) in [
+            ("\0user\0pass", "user", "pass"),
+            ("user\0user\0", "user", ""),
+            ("\0\0", "", ""),
+            ("z\0a@b\0p w", "a@b", "p w"),
+        ] {
+            let login = login(user, password);
+            assert_eq!(begin(Mechanism::Plain, Some(&encode(blob))), Some(login.clone()), "{blob:?}");
             let Some(Step::Challenge("", exchange)) = begin(Mechanism::Plain, None) else { panic!("no challenge") };
-            assert_eq!(exchange.on(encode(blob).as_bytes()), Step::Done(user.into()));
+            assert_eq!(exchange.on(encode(blob).as_bytes()), login);
         }
+    }
+
+    #[test]
+    fn printing_a_login_shows_no_password() {
+        assert!(!format!("{:?}", login("moodle", "hunter2")).contains("hunter2"));
     }
 
     #[test]
@@ -122,7 +177,8 @@ mod tests {
         assert_eq!(BASE64.decode(text).unwrap(), b"Username:");
         let Step::Challenge(text, exchange) = exchange.on(encode("moodle").as_bytes()) else { panic!("no challenge") };
         assert_eq!(BASE64.decode(text).unwrap(), b"Password:");
-        assert_eq!(exchange.on(b""), Step::Done("moodle".into()), "an empty password is a password");
+        assert_eq!(exchange.clone().on(b""), login("moodle", ""), "an empty password is a password");
+        assert_eq!(exchange.on(encode("p\0w").as_bytes()), login("moodle", "p\0w"));
         let Some(Step::Challenge("UGFzc3dvcmQ6", _)) = begin(Mechanism::Login, Some("=")) else {
             panic!("no challenge")
         };
@@ -146,6 +202,6 @@ mod tests {
 
     #[test]
     fn control_characters_never_reach_a_log() {
-        assert_eq!(Exchange::Plain.on(encode("\0a\r\nb\0c").as_bytes()), Step::Done("a??b".into()));
+        assert_eq!(Exchange::Plain.on(encode("\0a\r\nb\0c").as_bytes()), login("a??b", "c"));
     }
 }

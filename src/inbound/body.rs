@@ -7,7 +7,9 @@ use bytes::Buf as _;
 use tokio::time::Instant;
 
 use super::collector::{Collector, Received};
+use super::head::Head;
 use super::intake::{Door, Intake};
+use super::route::Route;
 use super::session::{Outcome, is_flood};
 use super::wire::{Ended, Stream, Wire};
 use crate::smtp::{BodyDecoder, Decoded};
@@ -22,11 +24,12 @@ const SEEMS_ENDED: Duration = Duration::from_mins(1);
 /// The longest a body may take, whatever comes how slowly.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// Reads up to the end of the body behind DATA: all of it, or why it is not taken.
+/// Reads up to the end of the body behind DATA: all of it, or why it is not taken. `route` is asked when its header is there.
 pub(super) async fn receive<S: Stream, I: Intake>(
     wire: &mut Wire<S>,
     limit: u64,
     door: &Door<I>,
+    route: impl FnOnce(&Head) -> Result<Route, Outcome> + Send,
 ) -> Result<Result<Received, Outcome>, Ended> {
     let longest = Instant::now() + LONGEST;
     let mut decoder = BodyDecoder::new(limit);
@@ -42,7 +45,7 @@ pub(super) async fn receive<S: Stream, I: Intake>(
         }
         collector.settle(door).await;
         if at_end {
-            return Ok(collector.finish(decoder.size(), door).await);
+            return Ok(collector.finish(decoder.size(), door, route).await);
         }
         if is_flood(decoder.seen(), limit) {
             return Ok(Err(Outcome::Flood));
@@ -102,8 +105,12 @@ impl<I: Intake> Chunks<I> {
     }
 
     /// The last chunk has come.
-    pub(super) async fn finish(self, door: &Door<I>) -> Result<Received, Outcome> {
-        self.collector.finish(self.size, door).await
+    pub(super) async fn finish(
+        self,
+        door: &Door<I>,
+        route: impl FnOnce(&Head) -> Result<Route, Outcome>,
+    ) -> Result<Received, Outcome> {
+        self.collector.finish(self.size, door, route).await
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::head::Head;
 use super::intake::{BodyWriter, Door, Intake};
+use super::route::Route;
 use super::session::Outcome;
 use crate::message::{Body, QueueId};
 use crate::store::INLINE_LIMIT;
@@ -15,7 +16,9 @@ use crate::store::INLINE_LIMIT;
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) id: QueueId,
-    pub(super) head: Head,
+    /// The subject, for the journal.
+    pub(super) subject: Option<String>,
+    pub(super) route: Route,
     pub(super) size: u64,
     pub(super) body: Body,
 }
@@ -55,7 +58,7 @@ impl<I: Intake> Collector<I> {
 
     /// Why it will not be taken.
     pub(super) fn given_up(&self) -> Option<Outcome> {
-        if let Rest::GivenUp(why) = self.rest { Some(why) } else { None }
+        if let Rest::GivenUp(why) = &self.rest { Some(why.clone()) } else { None }
     }
 
     /// Writes the piece to the file if it has become too large for memory.
@@ -82,22 +85,30 @@ impl<I: Intake> Collector<I> {
         Ok(())
     }
 
-    /// All of it has come, `size` octets.
-    pub(super) async fn finish(self, size: u64, door: &Door<I>) -> Result<Received, Outcome> {
+    /// All of it has come, `size` octets. `route` says where it goes, or why it is not taken; nothing of what it refuses is kept.
+    pub(super) async fn finish(
+        self,
+        size: u64,
+        door: &Door<I>,
+        route: impl FnOnce(&Head) -> Result<Route, Outcome>,
+    ) -> Result<Received, Outcome> {
         match self.rest {
             Rest::GivenUp(why) => Err(why),
             Rest::Nowhere => {
+                // What is all there hides nothing.
+                let head = Head { is_whole: true, ..Head::read(&self.piece) };
+                let route = route(&head)?;
                 let id = door.intake.next_id(door.clock.now());
-                let head = Head::read(&self.piece);
-                Ok(Received { id, head, size, body: Body::Inline(Bytes::from(self.piece)) })
+                Ok(Received { id, subject: head.subject, route, size, body: Body::Inline(Bytes::from(self.piece)) })
             }
             Rest::File { id, head, mut writer } => {
+                let route = route(&head)?;
                 let finished = match writer.write(&self.piece).await {
                     Ok(()) => writer.finish().await,
                     Err(error) => Err(error),
                 };
                 match finished {
-                    Ok(body) => Ok(Received { id, head, size, body }),
+                    Ok(body) => Ok(Received { id, subject: head.subject, route, size, body }),
                     Err(error) => Err(failed(&error)),
                 }
             }

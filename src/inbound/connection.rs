@@ -7,17 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize as _;
 
+use super::auth::Login;
 use super::body::{self, Chunks};
 use super::collector::Received;
+use super::doorkeeper::Decision;
+use super::head::Head;
 use super::intake::{AcceptError, Door, Intake};
 use super::replies;
-use super::session::{Chunk, Event, Facts, Mail, Outcome, Session};
+use super::route::{Route, route};
+use super::session::{Chunk, Event, Facts, LoginOutcome, Mail, Outcome, Session};
 use super::wire::{Ended, Stream, Wire};
+use crate::config::{Config, Passwords};
 use crate::message::Body;
-use crate::registry;
-use crate::smtp::{LineDecoder, LineError, Reply};
+use crate::smtp::{Expect, LineDecoder, LineError, Reply};
 use crate::store::Incoming;
 
 /// What is asked of the socket at a time while commands are read.
@@ -36,6 +42,7 @@ pub(super) async fn converse<S: Stream, I: Intake>(
         wire: Wire::new(stream, idle_timeout),
         lines: LineDecoder::new(),
         peer: facts.peer,
+        passwords: facts.password,
         max_message_size: facts.max_message_size,
         session: Session::new(facts),
         chunks: None,
@@ -61,6 +68,7 @@ struct Connection<S, I: Intake> {
     /// What has come of a message in chunks; nothing once the session has given it up.
     chunks: Option<Chunks<I>>,
     peer: IpAddr,
+    passwords: Passwords,
     max_message_size: u64,
     door: Arc<Door<I>>,
     stop: CancellationToken,
@@ -97,6 +105,10 @@ impl<S: Stream, I: Intake> Connection<S, I> {
                     self.wire.answer(&go_ahead);
                     let outcome = self.take(*mail).await?;
                     next = Some(self.session.on_body(outcome));
+                }
+                Event::Login(login) => {
+                    let outcome = self.log_in(*login).await?;
+                    next = Some(self.session.on_login(outcome));
                 }
                 Event::Chunk(chunk) => next = Some(self.on_chunk(chunk).await?),
                 Event::StartTls(reply) => return self.begin_tls(&reply).await,
@@ -140,13 +152,39 @@ impl<S: Stream, I: Intake> Connection<S, I> {
     /// Reads a line and asks the session about it.
     async fn next_event(&mut self) -> Result<Event, Ended> {
         let line = self.line().await?;
-        let line = line.as_ref().map(|line| &line[..]).map_err(|error| *error);
-        let event = self.session.on(line, self.door.intake.room());
-        if let (Err(LineError::Tls), Event::Close(reply)) = (line, &event) {
+        let is_secret = self.session.expects() == Expect::AuthResponse;
+        let event = self.session.on(line.as_deref().map_err(|error| *error), self.door.intake.room());
+        if let (Err(LineError::Tls), Event::Close(reply)) = (&line, &event) {
             let peer = self.peer;
             tracing::info!(%peer, %reply, "a program began TLS where a command should be");
         }
+        if let Ok(mut line) = line
+            && (is_secret || matches!(event, Event::Login(_)))
+        {
+            line.zeroize();
+        }
         Ok(event)
+    }
+
+    /// Asks about a login. A wrong one is answered slowly; that must not hold up a stop.
+    async fn log_in(&mut self, login: Login) -> Result<LoginOutcome, Ended> {
+        self.wire.flush().await?;
+        let began = Instant::now();
+        let slowly = async {
+            let (outcome, delay) = match self.door.doorkeeper.check(self.peer, login).await {
+                Decision::In(user) => return LoginOutcome::In(user),
+                Decision::Out(delay) => (LoginOutcome::Refused, delay),
+                Decision::Unknown(delay) => (LoginOutcome::Unavailable, delay),
+            };
+            // From the beginning: how long it took to find out is nobody's business.
+            sleep_until(began + delay).await;
+            outcome
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Ended::Stopping),
+            outcome = slowly => Ok(outcome),
+        }
     }
 
     /// The next line. It has to be complete within the idle timeout, however many of its bytes come meanwhile.
@@ -168,8 +206,10 @@ impl<S: Stream, I: Intake> Connection<S, I> {
 
     /// Reads the body and hands the message over. Whoever stops the relay has to wait for this.
     async fn take(&mut self, mail: Mail) -> Result<Outcome, Ended> {
-        let received = body::receive(&mut self.wire, self.max_message_size, &self.door).await?;
-        Ok(self.finish(mail, received).await)
+        let config = self.door.config();
+        let way = |head: &Head| route(&config, self.passwords, &mail, head);
+        let received = body::receive(&mut self.wire, self.max_message_size, &self.door, way).await?;
+        Ok(self.finish(mail, received, &config).await)
     }
 
     /// Reads a chunk, and hands the message over if it was the last one.
@@ -187,8 +227,9 @@ impl<S: Stream, I: Intake> Connection<S, I> {
         let outcome = match (given_up, last) {
             (Some(outcome), _) => self.not_taken(outcome),
             (None, Some(mail)) => {
-                let received = chunks.finish(&self.door).await;
-                self.finish(*mail, received).await
+                let config = self.door.config();
+                let received = chunks.finish(&self.door, |head| route(&config, self.passwords, &mail, head)).await;
+                self.finish(*mail, received, &config).await
             }
             (None, None) => {
                 self.chunks = Some(chunks);
@@ -199,9 +240,9 @@ impl<S: Stream, I: Intake> Connection<S, I> {
     }
 
     /// The body has come, or why it is not taken.
-    async fn finish(&self, mail: Mail, received: Result<Received, Outcome>) -> Outcome {
+    async fn finish(&self, mail: Mail, received: Result<Received, Outcome>, config: &Config) -> Outcome {
         let outcome = match received {
-            Ok(received) => self.hand_over(mail, received).await,
+            Ok(received) => self.hand_over(mail, received, config).await,
             Err(outcome) => outcome,
         };
         if matches!(outcome, Outcome::Queued(_)) { outcome } else { self.not_taken(outcome) }
@@ -213,20 +254,14 @@ impl<S: Stream, I: Intake> Connection<S, I> {
         outcome
     }
 
-    async fn hand_over(&self, mail: Mail, received: Received) -> Outcome {
-        let config = self.door.config();
-        let Received { id, head, size, body } = received;
-        let user = mail.trace.user.as_deref();
-        let sender = mail.envelope.sender.as_ref();
-        let Some(account) = registry::account_for(&config, user, sender, head.from.as_ref()) else {
-            return Outcome::NoAccount;
-        };
+    async fn hand_over(&self, mail: Mail, received: Received, config: &Config) -> Outcome {
+        let Received { id, subject, route: Route { app, account }, size, body } = received;
         let incoming = Incoming {
             id,
             received_at: self.door.clock.now(),
-            app: registry::app_for(&config, mail.trace.peer, user).to_owned(),
+            app: app.name.clone(),
             account: account.mailbox.clone(),
-            subject: head.subject.filter(|_| config.queue.record_subjects),
+            subject: subject.filter(|_| config.queue.record_subjects),
             envelope: mail.envelope,
             trace: mail.trace,
             size,
@@ -236,8 +271,8 @@ impl<S: Stream, I: Intake> Connection<S, I> {
         let in_file = matches!(incoming.body, Body::File(_));
         match self.door.intake.accept(incoming).await {
             Ok(()) => {
-                let (peer, account) = (self.peer, &account.mailbox);
-                tracing::info!(%id, %peer, %account, recipients, size, in_file, "message accepted");
+                let (peer, app, account) = (self.peer, &app.name, &account.mailbox);
+                tracing::info!(%id, %peer, app, %account, recipients, size, in_file, "message accepted");
                 Outcome::Queued(id)
             }
             Err(AcceptError::Full) => Outcome::Full,

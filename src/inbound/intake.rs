@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::doorkeeper::Doorkeeper;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::message::{Body, QueueId};
@@ -68,6 +69,8 @@ pub struct Door<I> {
     pub config: watch::Receiver<Arc<Config>>,
     /// For the time of arrival.
     pub clock: Clock,
+    /// Who knows the apps' passwords.
+    pub doorkeeper: Doorkeeper,
 }
 
 impl<I> Door<I> {

@@ -159,8 +159,11 @@ impl<I: Intake> Entrance<I> {
     }
 
     fn facts(&self, peer: IpAddr, welcome: Welcome) -> Facts {
+        let config = self.door.config();
         Facts {
-            hostname: self.door.config().hostname.clone(),
+            hostname: config.hostname.clone(),
+            password: self.listener.password,
+            default_domain: config.default_domain.clone(),
             listener: self.address,
             max_message_size: self.listener.max_message_size,
             max_recipients: self.listener.max_recipients,

@@ -8,6 +8,7 @@ mod body;
 mod certificates;
 mod collector;
 mod connection;
+mod doorkeeper;
 mod handshake;
 mod head;
 mod intake;
@@ -18,6 +19,7 @@ pub(crate) mod memory;
 mod proxy;
 mod queue_intake;
 mod replies;
+mod route;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,10 @@ mod tls;
 mod told;
 mod wire;
 
+pub use auth::{Login, Password};
+pub use doorkeeper::{Doorkeeper, PasswordReader};
 pub use intake::{AcceptError, BodyWriter, Door, Intake, Room};
 pub use listener::{bind, serve};
 pub use queue_intake::QueueIntake;
-pub use session::{Chunk, Event, Facts, Mail, Outcome, Session, Tls, Welcome};
+pub use route::{Refused, SaidIn};
+pub use session::{Chunk, Event, Facts, LoginOutcome, Mail, Outcome, Session, Tls, Welcome};

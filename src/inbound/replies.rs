@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::route::{Refused, SaidIn};
 use super::session::{Facts, Tls};
+use crate::config::Passwords;
 use crate::message::QueueId;
 use crate::smtp::{CommandError, LineError, PathError, Reply};
 
@@ -280,6 +282,56 @@ pub(super) fn challenge(text: &str) -> Reply {
     Reply::new(334, text)
 }
 
+pub(super) fn log_in_first(facts: &Facts) -> Reply {
+    let text = format!(
+        "5.7.0 log in first: AUTH with the name and the password of an [[app]]; the listener {} has password = \"checked\"",
+        facts.listener
+    );
+    Reply::new(530, text)
+}
+
+/// Does not tell which of the two is wrong; the log does.
+pub(super) fn login_refused() -> Reply {
+    Reply::new(
+        535,
+        "5.7.8 user name or password is wrong: they are the name and the password of an [[app]] of the relay, whose log says more",
+    )
+}
+
+pub(super) fn logins_refused() -> Reply {
+    Reply::new(421, "4.7.0 user name or password is wrong, too often in this session; the relay's log says more")
+}
+
+pub(super) fn login_unavailable() -> Reply {
+    Reply::new(454, "4.7.0 passwords cannot be checked at the moment, see the relay's log; try again later")
+}
+
+pub(super) fn logged_out() -> Reply {
+    Reply::new(421, "4.7.0 the login is no longer good, since the relay's configuration has changed: log in again")
+}
+
+pub(super) fn sender_refused(refused: &Refused) -> Reply {
+    let Refused { app, sender, said_in } = refused;
+    let text = format!(
+        "5.7.60 {} <{}> is not among the senders of the app {app}: add it to \"senders\" of that [[app]], or change the sender in \
+         the program",
+        match said_in {
+            SaidIn::Envelope => "MAIL FROM",
+            SaidIn::Header => "From",
+        },
+        ascii(sender.as_str()),
+    );
+    Reply::new(550, text)
+}
+
+pub(super) fn sender_unseen(app: &str) -> Reply {
+    let text = format!(
+        "5.7.60 the header is longer than {} KiB: its senders cannot be compared with \"senders\" of the app {app}",
+        crate::store::INLINE_LIMIT / 1024
+    );
+    Reply::new(550, text)
+}
+
 pub(super) fn auth_again() -> Reply {
     Reply::new(503, "5.5.1 AUTH was already done")
 }
@@ -296,8 +348,12 @@ pub(super) fn auth_cancelled() -> Reply {
     Reply::new(501, "5.7.0 AUTH cancelled")
 }
 
-pub(super) fn other_mechanism() -> Reply {
-    Reply::new(504, "5.5.4 only AUTH PLAIN and LOGIN are offered, with any user name and password")
+pub(super) fn other_mechanism(facts: &Facts) -> Reply {
+    let with = match facts.password {
+        Passwords::Any => ", with any user name and password",
+        Passwords::Checked => "",
+    };
+    Reply::new(504, format!("5.5.4 only AUTH PLAIN and LOGIN are offered{with}"))
 }
 
 pub(super) fn idle() -> Reply {

@@ -5,8 +5,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::auth::{self, Exchange, Step};
+use zeroize::Zeroizing;
+
+use super::auth::{self, Exchange, Login, Step};
+use super::route::Refused;
 use super::{Room, replies};
+use crate::config::Passwords;
 use crate::message::{Envelope, Protocol, QueueId, Recipient, Trace};
 use crate::smtp::{Command, CommandError, Expect, LineError, MailFrom, Mechanism, Reply};
 
@@ -14,6 +18,8 @@ use crate::smtp::{Command, CommandError, Expect, LineError, MailFrom, Mechanism,
 const MAX_ERRORS: u32 = 20;
 /// How often a peer that is not allowed is told so before its session ends.
 const MAX_REFUSALS: u32 = 3;
+/// Wrong passwords before the session ends.
+const MAX_LOGINS: u32 = 3;
 
 /// A body that is so many times larger than the limit is not read to its end; the margin is for small limits.
 const FLOOD: u64 = 4;
@@ -30,6 +36,10 @@ pub struct Facts {
     pub max_message_size: u64,
     /// The most recipients of one message.
     pub max_recipients: usize,
+    /// Whether a program has to log in.
+    pub password: Passwords,
+    /// For addresses without a domain.
+    pub default_domain: Option<String>,
     /// Where the connection comes from.
     pub peer: IpAddr,
     /// Whether it may send.
@@ -80,6 +90,8 @@ pub enum Event {
     Chunk(Chunk),
     /// Answer, and begin TLS. This session is over then: what is known of the client was said by anyone (RFC 3207 section 4.2).
     StartTls(Reply),
+    /// See whether this login is right; the outcome goes to [`Session::on_login`].
+    Login(Box<Login>),
     /// Answer, and close.
     Close(Reply),
 }
@@ -104,8 +116,19 @@ pub struct Mail {
     pub trace: Trace,
 }
 
+/// What became of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// It is this user.
+    In(String),
+    /// User name or password is wrong.
+    Refused,
+    /// Nobody can tell at the moment.
+    Unavailable,
+}
+
 /// What became of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is in the queue, on disk.
     Queued(QueueId),
@@ -119,6 +142,12 @@ pub enum Outcome {
     Unavailable,
     /// There is no account to send it through.
     NoAccount,
+    /// A sender is not among those that the app may send as.
+    Sender(Refused),
+    /// The header is too long to see whether the senders are among those that this app may send as.
+    SenderUnseen(String),
+    /// The app that the program has logged in as is no longer there.
+    LoggedOut,
 }
 
 /// One session.
@@ -136,6 +165,7 @@ pub struct Session {
     octets: u64,
     errors: u32,
     refusals: u32,
+    logins: u32,
 }
 
 impl Session {
@@ -152,6 +182,7 @@ impl Session {
             octets: 0,
             errors: 0,
             refusals: 0,
+            logins: 0,
         }
     }
 
@@ -180,7 +211,7 @@ impl Session {
             }
             (Err(error), _) => self.wrong(replies::bad_line(error)),
             (Ok(response), Some(exchange)) => self.on_auth(exchange.on(response)),
-            (Ok(line), None) => match Command::parse(line) {
+            (Ok(line), None) => match Command::parse_within(line, self.facts.default_domain.as_deref()) {
                 Ok(command) => self.on_command(command, room),
                 Err(error) => self.on_bad_command(&error),
             },
@@ -210,14 +241,35 @@ impl Session {
             Outcome::Full => replies::no_room(),
             Outcome::Unavailable => replies::unavailable(),
             Outcome::NoAccount => replies::no_account(),
+            Outcome::Sender(refused) => replies::sender_refused(&refused),
+            Outcome::SenderUnseen(app) => replies::sender_unseen(&app),
+            Outcome::LoggedOut => return Event::Close(replies::logged_out()),
         })
+    }
+
+    /// What became of the login that [`Event::Login`] asked about.
+    pub fn on_login(&mut self, outcome: LoginOutcome) -> Event {
+        match outcome {
+            LoginOutcome::In(user) => {
+                self.user = Some(user);
+                return Event::Reply(replies::authenticated());
+            }
+            LoginOutcome::Refused => self.logins += 1,
+            LoginOutcome::Unavailable => return self.wrong(replies::login_unavailable()),
+        }
+        if self.logins >= MAX_LOGINS {
+            return Event::Close(replies::logins_refused());
+        }
+        Event::Reply(replies::login_refused())
     }
 
     fn on_command(&mut self, command: Command, room: Room) -> Event {
         let reply = match command {
             Command::Ehlo(name) => self.hello(&name, true),
             Command::Helo(name) => self.hello(&name, false),
-            Command::Auth { mechanism, initial } => return self.auth(mechanism, initial.as_deref()),
+            Command::Auth { mechanism, initial } => {
+                return self.auth(mechanism, initial.map(Zeroizing::new).as_ref().map(|initial| initial.as_str()));
+            }
             Command::Mail(mail) => return self.mail(mail, room),
             Command::Rcpt(recipient) => self.recipient(recipient),
             Command::Data => return self.data(),
@@ -277,7 +329,7 @@ impl Session {
         }
         match auth::begin(mechanism, initial) {
             Some(step) => self.on_auth(step),
-            None => self.wrong(replies::other_mechanism()),
+            None => self.wrong(replies::other_mechanism(&self.facts)),
         }
     }
 
@@ -287,10 +339,13 @@ impl Session {
                 self.exchange = Some(exchange);
                 Event::Reply(replies::challenge(text))
             }
-            Step::Done(user) => {
-                self.user = Some(user);
-                Event::Reply(replies::authenticated())
+            // Whether the password of somebody who may not send is right is none of their business.
+            Step::Done(login)
+                if self.facts.password == Passwords::Checked && self.facts.welcome == Welcome::Allowed =>
+            {
+                Event::Login(Box::new(login))
             }
+            Step::Done(login) => self.on_login(LoginOutcome::In(login.user)),
             Step::Malformed => self.wrong(replies::auth_malformed()),
             Step::Cancelled => self.wrong(replies::auth_cancelled()),
         }
@@ -305,6 +360,9 @@ impl Session {
         }
         if self.facts.tls == Tls::Required {
             return self.wrong(replies::mail_needs_tls(&self.facts));
+        }
+        if self.facts.password == Passwords::Checked && self.user.is_none() {
+            return self.wrong(replies::log_in_first(&self.facts));
         }
         if mail.binary {
             return Event::Reply(replies::no_binary());
@@ -411,6 +469,7 @@ pub(super) fn is_flood(octets: u64, limit: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Address;
 
     fn facts() -> Facts {
         Facts {
@@ -418,6 +477,8 @@ mod tests {
             listener: "127.0.0.1:2525".parse().unwrap(),
             max_message_size: 35 << 20,
             max_recipients: 2,
+            password: Passwords::Any,
+            default_domain: None,
             peer: "10.2.3.4".parse().unwrap(),
             welcome: Welcome::Allowed,
             tls: Tls::None,
@@ -439,6 +500,18 @@ mod tests {
             Event::Reply(reply) | Event::Chunk(Chunk::Refused(_, reply)) => vec![code(&reply)],
             Event::StartTls(reply) => vec![code(&reply), "tls".into()],
             Event::Close(reply) => vec![code(&reply), "closed".into()],
+            Event::Login(login) => {
+                let outcome = match login.password.expose() {
+                    b"right" => LoginOutcome::In(login.user),
+                    b"who knows" => LoginOutcome::Unavailable,
+                    _ => LoginOutcome::Refused,
+                };
+                match session.on_login(outcome) {
+                    Event::Close(reply) => vec![code(&reply), "closed".into()],
+                    Event::Reply(reply) => vec![code(&reply)],
+                    other => panic!("{other:?} is no answer to a login"),
+                }
+            }
             Event::Body(reply, mail) => {
                 assert!(!mail.envelope.recipients.is_empty());
                 vec![code(&reply), code(&reply_to(session.on_body(Outcome::Queued(QueueId::from_number(1)))))]
@@ -673,11 +746,70 @@ mod tests {
 
     #[test]
     fn no_outcome_of_a_body_is_left_without_words() {
-        for (outcome, code) in
-            [(Outcome::TooLarge, 552), (Outcome::Full, 452), (Outcome::Unavailable, 451), (Outcome::NoAccount, 451)]
-        {
-            assert!(matches!(session().on_body(outcome), Event::Reply(reply) if reply.code() == code), "{outcome:?}");
+        let sender = Address::parse("a@b.example").unwrap();
+        let refused = Refused { app: "moodle".into(), sender, said_in: crate::inbound::route::SaidIn::Header };
+        for (outcome, code) in [
+            (Outcome::TooLarge, 552),
+            (Outcome::Full, 452),
+            (Outcome::Unavailable, 451),
+            (Outcome::NoAccount, 451),
+            (Outcome::Sender(refused), 550),
+            (Outcome::SenderUnseen("moodle".into()), 550),
+        ] {
+            let event = session().on_body(outcome.clone());
+            assert!(matches!(event, Event::Reply(reply) if reply.code() == code), "{outcome:?}");
         }
-        assert!(matches!(session().on_body(Outcome::Flood), Event::Close(reply) if reply.code() == 552));
+        for (outcome, code) in [(Outcome::Flood, 552), (Outcome::LoggedOut, 421)] {
+            let event = session().on_body(outcome.clone());
+            assert!(matches!(event, Event::Close(reply) if reply.code() == code), "{outcome:?}");
+        }
+    }
+
+    /// AUTH PLAIN of the user moodle with this password.
+    fn plain(password: &str) -> String {
+        use base64::Engine as _;
+        format!("AUTH PLAIN {}", base64::engine::general_purpose::STANDARD.encode(format!("\0moodle\0{password}")))
+    }
+
+    fn checked() -> Session {
+        Session::new(Facts { password: Passwords::Checked, ..facts() })
+    }
+
+    #[test]
+    fn where_passwords_are_checked_mail_waits_for_a_right_one() {
+        const MAIL: &str = "MAIL FROM:<a@b.example>";
+        let mut session = checked();
+        assert_eq!(say(&mut session, &["EHLO x", MAIL, "RCPT TO:<c@d.example>"]), ["250 -", "530 5.7.0", "503 5.5.1"]);
+        assert_eq!(say(&mut session, &[&plain("wrong"), MAIL]), ["535 5.7.8", "530 5.7.0"]);
+        assert_eq!(say(&mut session, &[&plain("who knows"), MAIL]), ["454 4.7.0", "530 5.7.0"]);
+        assert_eq!(session.user(), None);
+        assert_eq!(say(&mut session, &["AUTH LOGIN", "bW9vZGxl", "cmlnaHQ="]), ["334 -", "334 -", "235 2.7.0"]);
+        assert_eq!(session.user(), Some("moodle"));
+        assert_eq!(say(&mut session, &[&plain("wrong"), MAIL]), ["503 5.5.1", "250 2.1.0"], "one login is enough");
+    }
+
+    #[test]
+    fn a_session_has_three_wrong_passwords() {
+        let mut session = checked();
+        let wrong = plain("wrong");
+        assert_eq!(say(&mut session, &[&wrong, &wrong, &wrong]), ["535 5.7.8", "535 5.7.8", "421 4.7.0", "closed"]);
+    }
+
+    #[test]
+    fn a_stranger_learns_nothing_about_passwords() {
+        for password in ["right", "wrong"] {
+            let mut session =
+                Session::new(Facts { welcome: Welcome::Stranger, password: Passwords::Checked, ..facts() });
+            assert_eq!(say(&mut session, &[&plain(password), "MAIL FROM:<>"]), ["235 2.7.0", "550 5.7.1"]);
+        }
+    }
+
+    #[test]
+    fn a_bare_name_gets_the_default_domain() {
+        let mut session = Session::new(Facts { default_domain: Some("contoso.com".into()), ..facts() });
+        assert_eq!(say(&mut session, &["MAIL FROM:<root>", "RCPT TO:<postmaster>"]), ["250 2.1.0", "250 2.1.5"]);
+        let Event::Body(_, mail) = session.on(Ok(b"DATA"), Room::Enough) else { panic!("no body asked for") };
+        assert_eq!(mail.envelope.sender.unwrap().as_str(), "root@contoso.com");
+        assert_eq!(mail.envelope.recipients[0].address.as_str(), "postmaster@contoso.com");
     }
 }

@@ -3,27 +3,74 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{Account, Config};
+use crate::config::{Account, App, Config};
 use crate::message::Address;
 
-/// The app of every program that no `[[app]]` describes.
-const DEFAULT_APP: &str = "default";
-
-/// The name of the app that sends from `peer` and calls itself `user` in AUTH.
+/// The app of a program at `peer` that calls itself `user` in AUTH, and need not prove it.
 ///
-/// Until `[[app]]` has a meaning there is only one.
-pub fn app_for<'a>(_config: &'a Config, _peer: IpAddr, _user: Option<&str>) -> &'a str {
-    DEFAULT_APP
+/// The networks decide: among the apps that may come from there, the one that is named, else the one with the longest network (the
+/// first of several), else `default`. But whoever comes from the network of an app with rules keeps them: from there, a name leads
+/// only to an app whose network is at least as long. So a copy of a program that still uses the original's user name, or a program
+/// that makes one up, stays what its address says it is.
+pub fn app_for<'a>(config: &'a Config, peer: IpAddr, user: Option<&str>) -> &'a Arc<App> {
+    let (mut by_network, mut named) = (None, None);
+    for app in &config.apps {
+        let Some(nearness) = app.nearness(peer) else { continue };
+        if by_network.is_none_or(|(nearest, _)| nearest < nearness) {
+            by_network = Some((nearness, app));
+        }
+        if user.is_some_and(|user| app.is_named(user)) {
+            named = Some((nearness, app));
+        }
+    }
+    match (by_network, named) {
+        (Some((nearest, by_network)), Some((nearness, _))) if by_network.binds() && nearness < nearest => by_network,
+        (_, Some((_, app))) | (Some((_, app)), None) => app,
+        (None, None) => &config.default_app,
+    }
 }
 
-/// The account that carries a message: the AUTH user name that is a mailbox, else MAIL FROM or From that is one, else one of them
-/// that an account may send as, else the first account. `None` only if there is no account at all.
+/// The app as which a program at `peer` may log in under this user name, once its password has been found right.
+///
+/// # Errors
+/// It may not, whatever the password.
+pub fn app_to_log_in<'a>(config: &'a Config, peer: IpAddr, user: &str) -> Result<&'a Arc<App>, NoLogin<'a>> {
+    let app = config.apps.iter().find(|app| app.is_named(user)).ok_or(NoLogin::Unknown)?;
+    if app.password.is_none() {
+        return Err(NoLogin::NoPassword(app));
+    }
+    if app.nearness(peer).is_none() {
+        return Err(NoLogin::OtherNetwork(app));
+    }
+    Ok(app)
+}
+
+/// Why nobody can log in so. For the log: the program is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoLogin<'a> {
+    /// No app has this name.
+    #[error("no [[app]] has this name")]
+    Unknown,
+    /// The app has none to check.
+    #[error("the app has no password: add one to its [[app]]")]
+    NoPassword(&'a Arc<App>),
+    /// The program runs where the app does not.
+    #[error("the app may not send from this address: add it to allow of its [[app]]")]
+    OtherNetwork(&'a Arc<App>),
+}
+
+/// The account that carries a message: the app's, else the AUTH user name that is a mailbox, else MAIL FROM or From that is one, else
+/// one of them that an account may send as, else the first account. `None` only if there is no account at all.
 pub fn account_for<'a>(
     config: &'a Config,
+    app: &App,
     user: Option<&str>,
     mail_from: Option<&Address>,
     from_header: Option<&Address>,
 ) -> Option<&'a Arc<Account>> {
+    if let Some(account) = app.account.as_ref().and_then(|mailbox| config.account(mailbox)) {
+        return Some(account);
+    }
     let senders = || mail_from.into_iter().chain(from_header);
     let user = user.and_then(|user| Address::parse(user).ok());
     user.and_then(|user| config.account(&user))
@@ -46,6 +93,11 @@ pub(crate) mod testing {
         testing::config(accounts.collect())
     }
 
+    /// A configuration with one account and this text in front of it.
+    pub(crate) fn config_with(text: &str) -> Config {
+        testing::config_with(text)
+    }
+
     /// A listener that takes mail from this machine, with small limits.
     pub(crate) fn listener() -> Listener {
         Listener {
@@ -60,6 +112,8 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -81,15 +135,144 @@ mod tests {
             ("", "x@y.example", "NoReply@contoso.com", "lms@contoso.com"),
         ] {
             let user = (!user.is_empty()).then_some(user);
-            let found = account_for(&config, user, address(mail_from).as_ref(), address(from).as_ref());
+            let found =
+                account_for(&config, &config.default_app, user, address(mail_from).as_ref(), address(from).as_ref());
             assert_eq!(found.map(|a| a.mailbox.as_str()), Some(account), "{user:?} {mail_from} {from}");
         }
-        assert_eq!(account_for(&testing::config(&[]), None, None, None), None);
+        let empty = testing::config(&[]);
+        assert_eq!(account_for(&empty, &empty.default_app, None, None, None), None);
+    }
+
+    #[test]
+    fn the_account_of_an_app_comes_before_what_the_dialogue_says() {
+        let config = testing::config(&[("first@contoso.com", &[]), ("lms@contoso.com", &[])]);
+        let lms = Address::parse("lms@contoso.com").unwrap();
+        let first = Address::parse("first@contoso.com").unwrap();
+        let app = App { account: Some(lms.clone()), ..App::clone(&config.default_app) };
+        let found = account_for(&config, &app, Some("first@contoso.com"), Some(&first), Some(&first));
+        assert_eq!(found.map(|account| &account.mailbox), Some(&lms));
+    }
+
+    fn name<'a>(config: &'a Config, peer: &str, user: &str) -> &'a str {
+        &app_for(config, peer.parse().unwrap(), (!user.is_empty()).then_some(user)).name
     }
 
     #[test]
     fn without_app_tables_every_program_is_the_default_one() {
-        let config = testing::config(&[]);
-        assert_eq!(app_for(&config, "10.0.0.1".parse().unwrap(), Some("moodle")), "default");
+        assert_eq!(name(&testing::config(&[]), "10.0.0.1", "moodle"), "default");
+    }
+
+    #[test]
+    fn the_networks_decide_and_the_name_picks_among_those_that_match() {
+        let config = testing::config_with(
+            "[[app]]\nname = 'moodle'\nallow = ['10.1.2.3', 'fd00::/8']\n\
+             [[app]]\nname = 'mahara'\nallow = ['10.1.2.3']\n\
+             [[app]]\nname = 'printers'\nallow = ['10.0.0.0/8']\n\
+             [[app]]\nname = 'erp'\nallow = ['192.168.1.1']\n\
+             [[app]]\nname = 'default'\naccount = 'lms@contoso.com'\n",
+        );
+        for (peer, user, app) in [
+            ("10.1.2.3", "", "moodle"),
+            ("10.1.2.3", "anyone", "moodle"),
+            ("10.1.2.3", "Mahara", "mahara"),
+            ("10.1.2.3", "mahara@contoso.com", "mahara"),
+            ("10.1.2.3", "printers", "printers"),
+            ("10.1.2.3", "erp", "moodle"),
+            ("10.1.2.3", "default", "moodle"),
+            ("10.9.9.9", "", "printers"),
+            ("10.9.9.9", "moodle", "printers"),
+            ("fd00::1", "", "moodle"),
+            ("192.168.1.1", "", "erp"),
+            ("192.168.1.2", "erp", "default"),
+            ("::1", "", "default"),
+        ] {
+            assert_eq!(name(&config, peer, user), app, "{peer} {user}");
+        }
+        assert!(config.default_app.account.is_some());
+    }
+
+    #[test]
+    fn a_name_does_not_lead_away_from_rules() {
+        let config = testing::config_with(
+            "[[app]]\nname = 'moodle'\n\
+             [[app]]\nname = 'staging'\nallow = ['10.1.2.4']\nsenders = ['*@staging.contoso.com']\n\
+             [[app]]\nname = 'backup'\nallow = ['10.1.2.4']\n\
+             [[app]]\nname = 'all'\nallow = ['10.0.0.0/8']\n",
+        );
+        for (peer, user, app) in [
+            ("10.1.2.5", "moodle", "moodle"),
+            ("10.1.2.4", "", "staging"),
+            // A clone of production keeps its user name, and nothing else of it.
+            ("10.1.2.4", "moodle", "staging"),
+            ("10.1.2.4", "moodle@contoso.com", "staging"),
+            ("10.1.2.4", "all", "staging"),
+            // Its network is just as long: the administrator wants both there.
+            ("10.1.2.4", "backup", "backup"),
+            ("127.0.0.1", "", "moodle"),
+        ] {
+            assert_eq!(name(&config, peer, user), app, "{peer} {user}");
+        }
+    }
+
+    #[test]
+    fn whom_a_login_is_refused_to_whatever_its_password() {
+        let config = testing::config_with(
+            "[[app]]\nname = 'moodle'\nallow = ['10.1.2.3']\npassword = 'long enough to be good'\n[[app]]\nname = 'erp'\n",
+        );
+        let login = |peer: &str, user| match app_to_log_in(&config, peer.parse().unwrap(), user) {
+            Ok(app) => format!("in as {}", app.name),
+            Err(NoLogin::Unknown) => "unknown".to_owned(),
+            Err(NoLogin::NoPassword(app)) => format!("{} has no password", app.name),
+            Err(NoLogin::OtherNetwork(app)) => format!("{} is elsewhere", app.name),
+        };
+        for (peer, user, said) in [
+            ("10.1.2.3", "moodle", "in as moodle"),
+            ("10.1.2.3", "MOODLE@x", "in as moodle"),
+            ("10.1.2.4", "moodle", "moodle is elsewhere"),
+            ("10.1.2.3", "erp", "erp has no password"),
+            ("10.1.2.3", "default", "unknown"),
+            ("10.1.2.3", "", "unknown"),
+        ] {
+            assert_eq!(login(peer, user), said, "{peer} {user}");
+        }
+    }
+
+    /// Apps by their networks (prefix lengths of 10.0.0.0) and whether they have rules.
+    fn any_config() -> impl Strategy<Value = Config> {
+        let app = (proptest::collection::vec(8u8..=32, 0..3), any::<bool>());
+        proptest::collection::vec(app, 0..5).prop_map(|apps| {
+            let apps = apps.into_iter().enumerate().map(|(n, (lengths, binds))| {
+                let allow = lengths.iter().map(|length| format!("10.0.0.0/{length}").parse().unwrap()).collect();
+                let senders = if binds { testing::config_with(RULES).default_app.senders.clone() } else { Vec::new() };
+                Arc::new(App { name: format!("app{n}"), allow, senders, ..App::default() })
+            });
+            let apps = apps.collect();
+            Config { apps, ..testing::config(&[]) }
+        })
+    }
+
+    const RULES: &str = "[[app]]\nname = 'default'\nsenders = ['*@contoso.com']\n";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn an_app_is_only_reached_from_its_networks_and_never_by_leaving_rules(
+            config in any_config(), bits in 0u32..24, n in 0usize..6
+        ) {
+            let peer = IpAddr::from((0x0a00_0000_u32 | (1 << bits) >> 1).to_be_bytes());
+            let by_network = app_for(&config, peer, None);
+            let named = app_for(&config, peer, Some(&format!("APP{n}@anything")));
+            for app in [by_network, named] {
+                prop_assert!(app.nearness(peer).is_some());
+            }
+            for other in config.apps.iter().filter(|app| app.nearness(peer).is_some()) {
+                prop_assert!(other.nearness(peer) <= by_network.nearness(peer), "no app that matches is nearer");
+            }
+            prop_assert!(named == by_network || named.is_named(&format!("app{n}")), "a name leads to itself or nowhere");
+            if by_network.binds() {
+                prop_assert!(named.nearness(peer) >= by_network.nearness(peer));
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use smtp_proto::{AUTH_LOGIN, AUTH_PLAIN, Error, Request};
+use zeroize::Zeroizing;
 
 use super::parameters;
 use super::path::{self, PathError};
@@ -128,13 +129,21 @@ impl Command {
     /// # Errors
     /// What is wrong with it, said in a way that may go into a reply once it is made printable.
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
+        Self::parse_within(line, None)
+    }
+
+    /// As `parse`, with a domain for addresses that have none.
+    ///
+    /// # Errors
+    /// As `parse`.
+    pub fn parse_within(line: &[u8], default_domain: Option<&str>) -> Result<Self, CommandError> {
         let line = line.trim_ascii();
         let (verb, rest) = line.split_at(line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len()));
         if verb.eq_ignore_ascii_case(b"MAIL") {
-            return mail(rest);
+            return mail(rest, default_domain);
         }
         if verb.eq_ignore_ascii_case(b"RCPT") {
-            return recipient(rest);
+            return recipient(rest, default_domain);
         }
         if verb.eq_ignore_ascii_case(b"EHLO") {
             return name(rest).map(Self::Ehlo).ok_or(CommandError::Syntax("EHLO domain"));
@@ -155,7 +164,8 @@ impl Command {
         if verb.eq_ignore_ascii_case(b"STARTTLS") && !rest.is_empty() {
             return Err(CommandError::Syntax("STARTTLS"));
         }
-        let line = [line, b"\r\n"].concat();
+        // An AUTH line holds a password.
+        let line = Zeroizing::new([line, b"\r\n"].concat());
         match Request::parse(&mut line.iter()) {
             Ok(request) => request.try_into(),
             Err(Error::SyntaxError { syntax }) => Err(CommandError::Syntax(syntax)),
@@ -203,9 +213,9 @@ fn name(rest: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
-fn mail(rest: &[u8]) -> Result<Command, CommandError> {
+fn mail(rest: &[u8], default_domain: Option<&str>) -> Result<Command, CommandError> {
     const FORM: &str = "MAIL FROM:<name@domain>";
-    let (sender, parameters) = path::read(rest, "FROM").map_err(|error| match error {
+    let (sender, parameters) = path::read(rest, "FROM", default_domain).map_err(|error| match error {
         PathError::Syntax => CommandError::Syntax(FORM),
         error => CommandError::Sender(error),
     })?;
@@ -214,9 +224,9 @@ fn mail(rest: &[u8]) -> Result<Command, CommandError> {
     Ok(Command::Mail(mail))
 }
 
-fn recipient(rest: &[u8]) -> Result<Command, CommandError> {
+fn recipient(rest: &[u8], default_domain: Option<&str>) -> Result<Command, CommandError> {
     const FORM: &str = "RCPT TO:<name@domain>";
-    let (recipient, parameters) = path::read(rest, "TO").map_err(|error| match error {
+    let (recipient, parameters) = path::read(rest, "TO", default_domain).map_err(|error| match error {
         PathError::Syntax => CommandError::Syntax(FORM),
         error => CommandError::Recipient(error),
     })?;

@@ -12,7 +12,9 @@ pub enum PathError {
     #[error("syntax")]
     Syntax,
     /// A name without a domain.
-    #[error("{0:?} has no domain: write the whole address, {0}@ and the domain")]
+    #[error(
+        "{0:?} has no domain: write the whole address, {0}@ and the domain, or set default_domain in the relay's configuration"
+    )]
     NoDomain(String),
     /// Neither ASCII nor UTF-8.
     #[error("{0:?} is not an address: it is neither ASCII nor UTF-8")]
@@ -22,14 +24,19 @@ pub enum PathError {
     Address(#[from] AddressError),
 }
 
-/// Reads `FROM:<a@b> PARAMETERS` (without the verb): the address, or `None` for `<>`, and what stands behind it.
+/// Reads `FROM:<a@b> PARAMETERS` (without the verb): the address, or `None` for `<>`, and what stands behind it. A bare name such as
+/// `root` gets `default_domain`, if there is one.
 ///
 /// As old programs write it, white space may stand around the colon, the brackets may be missing, and a source route
 /// (RFC 5321 appendix C) is dropped.
 ///
 /// # Errors
 /// The text is not of this form, or what it names is no address.
-pub fn read<'a>(rest: &'a [u8], keyword: &str) -> Result<(Option<Address>, &'a [u8]), PathError> {
+pub fn read<'a>(
+    rest: &'a [u8],
+    keyword: &str,
+    default_domain: Option<&str>,
+) -> Result<(Option<Address>, &'a [u8]), PathError> {
     let rest = rest.trim_ascii_start();
     let (word, rest) = rest.split_at_checked(keyword.len()).ok_or(PathError::Syntax)?;
     if !word.eq_ignore_ascii_case(keyword.as_bytes()) {
@@ -48,7 +55,7 @@ pub fn read<'a>(rest: &'a [u8], keyword: &str) -> Result<(Option<Address>, &'a [
     if !behind_path || (path.is_empty() && !has_brackets) {
         return Err(PathError::Syntax);
     }
-    Ok((address(path.trim_ascii())?, parameters.trim_ascii()))
+    Ok((address(path.trim_ascii(), default_domain)?, parameters.trim_ascii()))
 }
 
 /// The place of the first byte outside quotes that `is_wanted`.
@@ -72,7 +79,7 @@ fn unquoted(text: &[u8], is_wanted: impl Fn(u8) -> bool) -> Option<usize> {
     })
 }
 
-fn address(path: &[u8]) -> Result<Option<Address>, PathError> {
+fn address(path: &[u8], default_domain: Option<&str>) -> Result<Option<Address>, PathError> {
     if path.is_empty() {
         return Ok(None);
     }
@@ -81,10 +88,18 @@ fn address(path: &[u8]) -> Result<Option<Address>, PathError> {
         Some((route, mailbox)) if route.starts_with('@') => mailbox,
         _ => path,
     };
-    if !path.contains('@') {
-        return Err(PathError::NoDomain(path.chars().take(64).collect()));
+    if ends_with_domain(path) {
+        return Ok(Some(Address::parse(path)?));
     }
-    Ok(Some(Address::parse(path)?))
+    match default_domain {
+        Some(domain) => Ok(Some(Address::parse(&format!("{path}@{domain}"))?)),
+        None => Err(PathError::NoDomain(path.chars().take(64).collect())),
+    }
+}
+
+/// Whether there is an `@` outside quotes.
+fn ends_with_domain(path: &str) -> bool {
+    unquoted(path.as_bytes(), |b| b == b'@').is_some()
 }
 
 #[cfg(test)]
@@ -92,7 +107,7 @@ mod tests {
     use super::*;
 
     fn path(text: &str) -> Result<(Option<String>, String), PathError> {
-        let (address, rest) = read(text.as_bytes(), "FROM")?;
+        let (address, rest) = read(text.as_bytes(), "FROM", None)?;
         Ok((address.map(|address| address.to_string()), String::from_utf8_lossy(rest).into_owned()))
     }
 
@@ -124,6 +139,31 @@ mod tests {
     fn what_is_no_address_is_named() {
         assert_eq!(path("FROM:<root>"), Err(PathError::NoDomain("root".into())));
         assert!(path("FROM:<a b@c>").unwrap_err().to_string().contains("a b@c"));
-        assert!(matches!(read(b"FROM:<\xff@b>", "FROM"), Err(PathError::NotText(_))));
+        assert!(matches!(read(b"FROM:<\xff@b>", "FROM", None), Err(PathError::NotText(_))));
+    }
+
+    #[test]
+    fn a_bare_name_gets_the_default_domain_and_nothing_else_does() {
+        let path = |text: &str| {
+            read(text.as_bytes(), "TO", Some("contoso.com")).map(|(address, _)| address.map(|a| a.to_string()))
+        };
+        for (text, address) in [
+            ("TO:<root>", "root@contoso.com"),
+            ("TO:root", "root@contoso.com"),
+            ("TO:<Postmaster>", "Postmaster@contoso.com"),
+            ("TO:<\"John Doe\">", "\"John Doe\"@contoso.com"),
+            ("TO:<\"a@b\">", "\"a@b\"@contoso.com"),
+            ("TO:<a@b.example>", "a@b.example"),
+        ] {
+            assert_eq!(path(text), Ok(Some(address.to_owned())), "{text}");
+        }
+        assert_eq!(path("TO:<>"), Ok(None));
+        for text in ["TO:<root@>", "TO:<@>", "TO:<a b>", "TO:<a\"b>", "TO:<.\x07>"] {
+            assert!(path(text).is_err(), "{text}: {:?}", path(text));
+        }
+        assert_eq!(
+            path(&format!("TO:<{}>", "x".repeat(65))).map_err(|error| matches!(error, PathError::Address(_))),
+            Err(true)
+        );
     }
 }

@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::endpoints::{CLOUDS, Cloud, PERSONAL_TENANT};
-use super::{endpoints, secret};
+use super::{address, endpoints, secret};
 use crate::config::document::Value;
 use crate::config::review::Review;
 use crate::config::secret::cause;
@@ -86,10 +86,6 @@ fn mailbox(account: &Section<'_>, review: &mut Review) -> Option<Address> {
         account.missing("mailbox", "name the address that mail leaves as, for example lms@contoso.com", review);
     }
     account.read("mailbox", parsed(address), review)
-}
-
-fn address(text: &str) -> Result<Address, String> {
-    Address::parse(text.trim()).map_err(|error| error.to_string())
 }
 
 fn send_as(text: &str) -> Result<Address, String> {

@@ -1,6 +1,6 @@
 //! `allow`: who may connect, and that this is not the whole Internet.
 //!
-//! Whoever may connect may send, since every password is taken: a listener open to large public ranges would be an open relay.
+//! Where every password is taken, whoever may connect may send: such a listener open to large public ranges would be an open relay.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::review::Review;
 use crate::config::section::Section;
-use crate::config::units;
+use crate::config::{Passwords, units};
 
 /// Addresses that no stranger on the Internet has: private (RFC 1918, RFC 4193), loopback, link-local (RFC 3927, RFC 4291) and
 /// shared by a carrier (RFC 6598).
@@ -25,7 +25,8 @@ const NOT_PUBLIC: [&str; 9] = [
 ];
 
 /// The networks of `allow`; `None` if it is not there.
-pub(super) fn allow(listener: &Section<'_>, review: &mut Review) -> Option<Vec<IpNet>> {
+pub(super) fn allow(listener: &Section<'_>, password: Passwords, review: &mut Review) -> Option<Vec<IpNet>> {
+    let is_wide = |net| password == Passwords::Any && is_wide(net);
     let closed = |text: &str| {
         let net = units::network(text)?;
         if is_wide(net) { Err(format!("{} {OPEN_RELAY}", units::quoted(text))) } else { Ok(unmapped(net)) }
@@ -60,7 +61,7 @@ pub(super) fn proxies(listener: &Section<'_>, review: &mut Review) -> Option<Vec
 }
 
 const OPEN_RELAY: &str = "lets strangers on the Internet send as your mailbox without a password (an open relay): \
-    write the networks of your programs; at most a /16 (IPv6: a /32) of public addresses is taken";
+    write the networks of your programs; at most a /16 (IPv6: a /32) of public addresses is taken, unless password = \"checked\"";
 
 /// Whether it takes in more public addresses than one organisation has.
 fn is_wide(net: IpNet) -> bool {

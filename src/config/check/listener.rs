@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{exposure, tls};
+use super::{app, exposure, tls};
 use crate::config::review::Review;
 use crate::config::section::{Section, count, parsed, with_unit};
-use crate::config::{Listener, units};
+use crate::config::{Listener, Passwords, units};
 
 const PORT: u16 = 2525;
 /// More than any machine can hold open.
@@ -35,6 +35,7 @@ fn default() -> Listener {
             IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
         ],
         proxy_protocol_from: Vec::new(),
+        password: Passwords::Any,
         max_message_size: 35 << 20,
         max_recipients: 500,
         max_connections: 500,
@@ -47,12 +48,14 @@ pub(super) fn listener(listener: &Section<'_>, review: &mut Review) -> Listener 
     let default = default();
     let address = listener.read("address", parsed(units::socket_address), review).unwrap_or(default.address);
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let password = listener.read("password", app::passwords, review).unwrap_or(default.password);
     let checked = Listener {
         address,
         optional: false,
         tls: tls::tls(listener, address.port(), review),
-        allow: exposure::allow(listener, review).unwrap_or(default.allow),
+        allow: exposure::allow(listener, password, review).unwrap_or(default.allow),
         proxy_protocol_from: exposure::proxies(listener, review).unwrap_or_default(),
+        password,
         max_message_size: listener
             .read("max_message_size", with_unit("35 MiB", units::size), review)
             .unwrap_or(default.max_message_size),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::harness::{Client, TestDoor};
 use super::identity::Identity;
-use crate::config::{Listener, TlsBegins};
+use crate::config::{Listener, Passwords, TlsBegins};
 use crate::inbound::memory::Memory;
 use crate::registry::testing;
 
@@ -38,6 +38,7 @@ struct Dialogue {
     identity: Identity,
     /// What is sent at once comes at once, and what it means depends on that.
     whole: bool,
+    config: String,
     steps: Vec<Step>,
 }
 
@@ -78,7 +79,8 @@ fn files() -> Vec<PathBuf> {
 }
 
 async fn run(dialogue: Dialogue, manner: Manner) {
-    let door = TestDoor::start_with(dialogue.listener, Memory::default());
+    let config = testing::config_with(&dialogue.config);
+    let door = TestDoor::configured(dialogue.listener, Memory::default(), config);
     let mut client = door.connect().await;
     send_ahead(&mut client, &dialogue.steps, manner);
     for (n, step) in dialogue.steps.iter().enumerate() {
@@ -121,6 +123,7 @@ impl Dialogue {
         let identity = Identity::new();
         let (mut listener, mut whole) = (testing::listener(), false);
         let (mut steps, mut repeated) = (Vec::new(), None);
+        let mut config = String::new();
         for line in text.lines() {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let step = match word {
@@ -142,6 +145,10 @@ impl Dialogue {
                     set(&mut listener, &identity, rest);
                     continue;
                 }
+                "CONFIG" => {
+                    config.extend([rest, "\n"]);
+                    continue;
+                }
                 "REPEAT" => {
                     repeated = Some((rest.parse::<usize>().unwrap(), steps.len()));
                     continue;
@@ -156,7 +163,7 @@ impl Dialogue {
             };
             steps.push(step);
         }
-        Self { listener, identity, whole, steps }
+        Self { listener, identity, whole, config, steps }
     }
 }
 
@@ -167,6 +174,7 @@ fn set(listener: &mut Listener, identity: &Identity, setting: &str) {
         ("max_recipients", value) => listener.max_recipients = value.parse().unwrap(),
         ("tls", "starttls") => listener.tls = Some(identity.tls(TlsBegins::WithStartTls)),
         ("require_tls", "true") => listener.tls.as_mut().expect("tls comes first").required = true,
+        ("password", "checked") => listener.password = Passwords::Checked,
         ("allow", value) => listener.allow = vec![value.parse().unwrap()],
         (key, _) => panic!("what is {key}?"),
     }

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::{Config, Listener};
+use crate::config::{Config, Environment, Listener};
 use crate::inbound::memory::Memory;
-use crate::inbound::{Door, bind, serve};
+use crate::inbound::{Door, Doorkeeper, bind, serve};
 use crate::registry::testing;
 
 /// Nothing here takes as long, unless something hangs.
@@ -29,6 +29,7 @@ pub(super) struct TestDoor {
     pub(super) memory: Arc<Memory>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+    pub(super) keeper: Doorkeeper,
     pub(super) address: std::net::SocketAddr,
     config: watch::Sender<Arc<Config>>,
 }
@@ -39,13 +40,32 @@ impl TestDoor {
     }
 
     pub(super) fn start_with(listener: Listener, memory: Memory) -> Self {
+        Self::configured(listener, memory, testing::config(&[("lms@contoso.com", &[])]))
+    }
+
+    /// With another configuration than one account; its listeners do not matter. Wrong passwords are answered at once.
+    pub(super) fn configured(listener: Listener, memory: Memory, config: Config) -> Self {
+        Self::answering_after(Duration::ZERO, listener, memory, config)
+    }
+
+    /// Wrong passwords are answered as slowly as anybody ever waits for.
+    pub(super) fn slow(listener: Listener, config: Config) -> Self {
+        Self::answering_after(Duration::from_hours(1), listener, Memory::default(), config)
+    }
+
+    fn answering_after(first_delay: Duration, listener: Listener, memory: Memory, config: Config) -> Self {
         let tcp = bind(&listener).unwrap();
         let address = tcp.local_addr().unwrap();
         let (memory, stop, tasks) = (Arc::new(memory), CancellationToken::new(), TaskTracker::new());
-        let config = watch::Sender::new(Arc::new(testing::config(&[("lms@contoso.com", &[])])));
-        let door = Door { intake: Arc::clone(&memory), config: config.subscribe(), clock: Clock::system() };
+        let config = watch::Sender::new(Arc::new(config));
+        let (doorkeeper, passwords) =
+            Doorkeeper::with_first_delay(config.subscribe(), Environment::default(), first_delay);
+        tokio::spawn(passwords.run(stop.clone()));
+        let clock = Clock::system();
+        let keeper = doorkeeper.clone();
+        let door = Door { intake: Arc::clone(&memory), config: config.subscribe(), clock, doorkeeper };
         tasks.spawn(serve(tcp, Arc::new(listener), Arc::new(door), stop.clone(), tasks.clone()));
-        Self { memory, stop, tasks, address, config }
+        Self { memory, stop, tasks, keeper, address, config }
     }
 
     /// A connection of which nothing is read yet.

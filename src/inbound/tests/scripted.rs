@@ -14,10 +14,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::config::{Environment, Passwords};
 use crate::inbound::connection::converse;
 use crate::inbound::memory::Memory;
 use crate::inbound::wire::Stream;
-use crate::inbound::{Door, Facts, Tls, Welcome};
+use crate::inbound::{Door, Doorkeeper, Facts, Tls, Welcome};
 use crate::registry::testing;
 
 /// Gives one packet a read, then the end; keeps what is written.
@@ -78,12 +79,15 @@ fn talk<'a>(packets: impl IntoIterator<Item = &'a [u8]>) -> Said {
     let config = watch::Sender::new(Arc::new(testing::config(&[("lms@contoso.com", &[])])));
     let memory = Arc::new(Memory::default());
     let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-    let door = Door { intake: Arc::clone(&memory), config: config.subscribe(), clock };
+    let (doorkeeper, _) = Doorkeeper::new(config.subscribe(), Environment::default());
+    let door = Door { intake: Arc::clone(&memory), config: config.subscribe(), clock, doorkeeper };
     let facts = Facts {
         hostname: "relay.test".into(),
         listener: "127.0.0.1:2525".parse().unwrap(),
         max_message_size: 500,
         max_recipients: 3,
+        password: Passwords::Any,
+        default_domain: None,
         peer: "127.0.0.1".parse().unwrap(),
         welcome: Welcome::Allowed,
         tls: Tls::None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::harness::{Client, TestDoor, until};
-use crate::config::Listener;
+use crate::config::{Listener, Passwords};
 use crate::inbound::memory::Memory;
 use crate::message::Body;
 use crate::registry::testing;
@@ -279,6 +279,30 @@ async fn stopping_ends_idle_sessions_and_lets_bodies_and_commits_finish() {
     }
     door.tasks.wait().await;
     assert_eq!(door.accepted(), 2);
+}
+
+/// AUTH PLAIN of the user moodle with the password "right" or "wrong".
+const RIGHT: &str = "AUTH PLAIN AG1vb2RsZQByaWdodA==";
+const WRONG: &str = "AUTH PLAIN AG1vb2RsZQB3cm9uZw==";
+
+#[tokio::test]
+async fn an_answer_that_is_slow_on_purpose_holds_up_neither_others_nor_a_stop() {
+    let listener = Listener { password: Passwords::Checked, ..testing::listener() };
+    let door = TestDoor::slow(listener, testing::config_with("[[app]]\nname = 'moodle'\npassword = 'right'\n"));
+    let mut wrong = door.greeted().await;
+    wrong.send(format!("{WRONG}\r\n")).await;
+    until("the wrong password is noticed", || door.keeper.failed() == 1).await;
+
+    let mut right = door.greeted().await;
+    right.say(RIGHT, "235 2.7.0 *").await;
+    right.submit("in time").await;
+    assert_eq!(door.accepted(), 1);
+
+    door.stop.cancel();
+    door.tasks.close();
+    wrong.expect("421 4.3.2 *").await;
+    wrong.expect_end().await;
+    door.tasks.wait().await;
 }
 
 #[tokio::test]

@@ -1,0 +1,215 @@
+//! `[[app]]`, and what apps and listeners have to do with each other.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::{address, secret};
+use crate::config::app::SenderPattern;
+use crate::config::document::Value;
+use crate::config::keys;
+use crate::config::review::Review;
+use crate::config::section::{Section, choice, parsed, text};
+use crate::config::units::{self, quoted};
+use crate::config::{Account, App, Environment, Listener, Passwords, SecretSource};
+use crate::message::Address;
+use crate::password;
+
+/// Longer than any name that somebody wants to type into a printer.
+const LONGEST_NAME: usize = 64;
+
+/// One app; `None` without a name. All its problems are reported either way.
+pub(super) fn app(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> Option<App> {
+    if !app.has("name") {
+        app.missing("name", "it is the app's user name too, for example name = \"moodle\"", review);
+    }
+    let name = app.read("name", parsed(name), review);
+    let checked = App {
+        description: app.read("description", |value| text(value).map(str::to_owned), review),
+        allow: allow(app, review),
+        password: password(app, review),
+        account: account(app, accounts, review),
+        senders: senders(app, review),
+        name: name?,
+    };
+    if checked.name == App::DEFAULT {
+        for key in ["allow", "password"] {
+            if app.has(key) {
+                let text = "cannot be set for \"default\", which is every program that no other [[app]] describes: remove it, or \
+                            give the app another name";
+                app.problem(key, text, review);
+            }
+        }
+    }
+    Some(checked)
+}
+
+/// ASCII, since AUTH leaves the encoding open, and no `@`, since what stands behind one is ignored.
+fn name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if name.eq_ignore_ascii_case(App::DEFAULT) {
+        return Ok(App::DEFAULT.to_owned());
+    }
+    if name.len() > LONGEST_NAME {
+        return Err(format!("{} is too long: at most {LONGEST_NAME} characters", quoted(name)));
+    }
+    match name.chars().find(|&c| !(c.is_ascii_alphanumeric() || ".-_".contains(c))) {
+        None => Ok(name.to_owned()),
+        Some('@') => Err(format!(
+            "{} is an address: write the part before the @ alone; programs may log in with any @domain behind it",
+            quoted(name)
+        )),
+        Some(c) => Err(format!(
+            "{} cannot be a user name, because of {c:?}: write letters (a-z), digits, dots, hyphens and underscores, and put the \
+             rest into description",
+            quoted(name)
+        )),
+    }
+}
+
+fn allow(app: &Section<'_>, review: &mut Review) -> Vec<IpNet> {
+    let allow = app.list("allow", units::network, review).unwrap_or_default();
+    if app.is_empty_list("allow") {
+        let text = "is empty: the app could never send; write its networks, or remove the line for every network of the listener";
+        app.problem("allow", text, review);
+    }
+    allow
+}
+
+fn account(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> Option<Address> {
+    let account = app.read("account", parsed(address), review)?;
+    if accounts.iter().any(|known| known.mailbox == account) {
+        return Some(account);
+    }
+    let known: Vec<_> = accounts.iter().map(|known| known.mailbox.as_str()).collect();
+    // Without any good [[account]] that is what has to be mended first.
+    if !known.is_empty() {
+        let text = match keys::nearest(account.as_str(), known.iter().copied()) {
+            Some(near) => format!("{account} is no mailbox of an [[account]]; did you mean {near}?"),
+            None => format!("{account} is no mailbox of an [[account]]: write one of {}", known.join(", ")),
+        };
+        app.problem("account", text, review);
+    }
+    None
+}
+
+fn senders(app: &Section<'_>, review: &mut Review) -> Vec<SenderPattern> {
+    if app.is_empty_list("senders") {
+        let text = "is empty: the app could send as nobody; write who it may send as, or remove the line for anyone";
+        app.problem("senders", text, review);
+    }
+    app.list("senders", SenderPattern::parse, review).unwrap_or_default()
+}
+
+fn password(app: &Section<'_>, review: &mut Review) -> Option<SecretSource> {
+    let source = secret::source("password", app, review)?;
+    // Only what can be looked at without running anything; `check-config` may run as somebody who may not read the file.
+    let is_at_hand = match &source {
+        SecretSource::Literal(_) => true,
+        SecretSource::File(path) => path.is_file(),
+        _ => false,
+    };
+    let secret = if is_at_hand { source.read(&Environment::default()).ok() } else { None };
+    match secret.map(|secret| password::examine(secret.expose())) {
+        Some(Err(error)) => app.problem("password", error.to_string(), review),
+        Some(Ok(Some(weakness))) => app.warning("password", weakness.to_string(), review),
+        Some(Ok(None)) | None => {}
+    }
+    Some(source)
+}
+
+/// `password` of a listener.
+pub(super) fn passwords(value: &Value) -> Result<Passwords, String> {
+    choice(&[("any", Passwords::Any), ("checked", Passwords::Checked)], &[])(value)
+}
+
+/// Each name once.
+pub(super) fn differ(apps: &[Option<App>], sections: &[Section<'_>], review: &mut Review) {
+    let name = |app: &Option<App>| app.as_ref().map(|app| app.name.to_ascii_lowercase());
+    for (n, (app, section)) in apps.iter().zip(sections).enumerate() {
+        let earlier = apps[..n].iter().position(|earlier| app.is_some() && name(earlier) == name(app));
+        if let (Some(earlier), Some(app)) = (earlier, app) {
+            let text =
+                format!("{:?} is already {}: upper and lower case make no difference", app.name, sections[earlier]);
+            section.problem("name", text, review);
+        }
+    }
+}
+
+/// Where a program cannot be told from another one, or can never be recognised.
+pub(super) fn can_be_told_apart(
+    apps: &[Option<App>],
+    sections: &[Section<'_>],
+    listeners: &[Arc<Listener>],
+    review: &mut Review,
+) {
+    let all_log_in = listeners.iter().all(|listener| listener.password == Passwords::Checked);
+    for (n, (app, section)) in apps.iter().zip(sections).enumerate() {
+        let Some(app) = app.as_ref().filter(|app| app.name != App::DEFAULT) else { continue };
+        for (i, network) in app.allow.iter().enumerate() {
+            if !listeners.iter().any(|listener| listener.allow.iter().any(|allowed| overlap(allowed, network))) {
+                let text = format!("{network} may not connect to any listener: add it to allow of a [[listener]]");
+                section.warning(
+                    "allow",
+                    if i == 0 && app.allow.len() == 1 { text } else { format!("{text} (or remove it here)") },
+                    review,
+                );
+            }
+        }
+        if app.password.is_some() && !listeners.iter().any(|listener| listener.password == Passwords::Checked) {
+            let text = "is not looked at, because no [[listener]] has password = \"checked\": every program may call itself by this name";
+            section.warning("password", text, review);
+        }
+        if let Some((earlier, shared)) = apps[..n].iter().zip(sections).find_map(|(earlier, section)| {
+            let earlier = earlier.as_ref().filter(|earlier| earlier.name != App::DEFAULT)?;
+            shared_network(earlier, app).map(|shared| ((earlier, section), shared))
+        }) && !all_log_in
+        {
+            let (earlier, place) = earlier;
+            let text = format!(
+                "{shared} as {place}: a program there that does not log in as {:?} counts as {:?}, the first of the two",
+                app.name, earlier.name
+            );
+            section.warning("allow", text, review);
+        }
+    }
+}
+
+/// Why the networks alone do not tell these two apart: to stand before "as" and the earlier one.
+fn shared_network(earlier: &App, app: &App) -> Option<String> {
+    if earlier.allow.is_empty() && app.allow.is_empty() {
+        return Some("is not set, the same".to_owned());
+    }
+    app.allow.iter().find(|network| earlier.allow.contains(network)).map(|network| format!("has {network}, the same"))
+}
+
+/// A listener that checks passwords needs somebody who can log in.
+pub(super) fn somebody_can_log_in(
+    apps: &[Option<App>],
+    listeners: &[Arc<Listener>],
+    sections: &[Section<'_>],
+    review: &mut Review,
+) {
+    let with_password: Vec<&App> = apps.iter().flatten().filter(|app| app.password.is_some()).collect();
+    for (listener, section) in listeners.iter().zip(sections) {
+        let reaches = |app: &&App| {
+            app.allow.is_empty()
+                || app.allow.iter().any(|network| listener.allow.iter().any(|allowed| overlap(allowed, network)))
+        };
+        if listener.password == Passwords::Any || with_password.iter().any(reaches) {
+            continue;
+        }
+        let text = if with_password.is_empty() {
+            "is \"checked\", and no [[app]] has a password: nobody could log in; add an [[app]] with name and password"
+        } else {
+            "is \"checked\", and every [[app]] with a password is in networks that may not connect here: nobody could log in; \
+             compare allow of the two"
+        };
+        section.problem("password", text, review);
+    }
+}
+
+/// Whether the two have an address in common.
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}

@@ -1,0 +1,182 @@
+//! `[[app]]`, `password` and `default_domain`.
+
+use super::*;
+
+/// The warnings, the file's name left out.
+fn warnings(text: &str) -> Vec<String> {
+    let config = load(text).unwrap_or_else(|problems| panic!("{problems}"));
+    config.warnings.iter().map(|warning| warning.to_string().replace("/etc/relay/relay.toml:", "")).collect()
+}
+
+#[test]
+fn apps_are_read() {
+    let config = with_account(
+        "default_domain = 'contoso.com'\n[[listener]]\npassword = 'checked'\nallow = ['0.0.0.0/0', '::/0']\n\
+         [[app]]\nname = 'Moodle'\ndescription = 'the learning site'\nallow = ['10.1.2.3', 'fd00::/8']\n\
+         password = 'a password of moodle'\naccount = 'LMS@contoso.com'\nsenders = ['*@contoso.com']\n\
+         sender = 'rewrite'\nlane = 'auto'\nin_doubt = 'retry'\nmessages_per_minute = 0\n\
+         [[app]]\nname = 'DEFAULT'\ndescription = 'the others'\n",
+    )
+    .unwrap();
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.default_domain.as_deref(), Some("contoso.com"));
+    assert_eq!(config.listeners[0].password, Passwords::Checked);
+    let [app] = &config.apps[..] else { panic!("{:?}", config.apps) };
+    assert_eq!((app.name.as_str(), app.description.as_deref()), ("Moodle", Some("the learning site")));
+    assert_eq!(app.allow.len(), 2);
+    assert!(app.password.is_some());
+    assert_eq!(app.account.as_ref(), Some(&config.accounts[0].mailbox));
+    assert_eq!(app.senders.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*@contoso.com"]);
+    assert_eq!(
+        (config.default_app.name.as_str(), config.default_app.description.as_deref()),
+        ("default", Some("the others"))
+    );
+    assert_eq!(load(ACCOUNT).unwrap().default_app.name, "default", "it is there without being described");
+}
+
+#[test]
+fn all_that_is_wrong_with_apps_is_said_at_once() {
+    assert_listing(
+        &format!(
+            "default_domain = 'root@contoso.com'{ACCOUNT}\
+             [[app]]\nallow = []\nsenders = []\naccount = 'lsm@contoso.com'\n\
+             [[app]]\nname = 'moodle'\naccount = 'erp@fabrikam.com'\nallow = ['10.0.0.0/33']\n\
+             [[app]]\nname = 'MOODLE'\npassword = '$2y$10$abcdefghijklmnop$'\n\
+             [[app]]\nname = 'the printers'\nsenders = ['contoso.com', 'lms']\n\
+             [[app]]\nname = 'moodle@contoso.com'\nlane = 'bulk'\naccounts = []\n\
+             [[app]]\nname = 'default'\nallow = ['::1']\npassword = 'long enough to be good'\n\
+             [[app]]\nnaem = 'x'\nmessages_per_minute = 5\n"
+        ),
+        &[
+            "1: default_domain: \"root@contoso.com\" is an address: write the domain alone, \"contoso.com\"",
+            "6: app[0].name: is missing: it is the app's user name too, for example name = \"moodle\"",
+            "7: app[0].allow: is empty: the app could never send; write its networks, or remove the line for every network of the listener",
+            "8: app[0].senders: is empty: the app could send as nobody; write who it may send as, or remove the line for anyone",
+            "9: app[0].account: lsm@contoso.com is no mailbox of an [[account]]; did you mean lms@contoso.com?",
+            "12: app[1].account: erp@fabrikam.com is no mailbox of an [[account]]: write one of lms@contoso.com",
+            "13: app[1].allow[0]: \"10.0.0.0/33\" is no network: write an address or a range, such as \"10.1.2.3\", \"10.0.0.0/8\" or \
+             \"::1\"",
+            "15: app[2].name: \"MOODLE\" is already app[1] (line 10): upper and lower case make no difference",
+            "16: app[2].password: is a hash of another kind: write the password itself, or a hash that begins with $argon2id$, as \
+             made by: argon2 SALT -id -t 2 -k 19456 -p 1 -e",
+            "18: app[3].name: \"the printers\" cannot be a user name, because of ' ': write letters (a-z), digits, dots, hyphens and \
+             underscores, and put the rest into description",
+            "19: app[3].senders[0]: \"contoso.com\" is a domain: write \"*@contoso.com\" for everyone in it",
+            "19: app[3].senders[1]: \"lms\" is no sender: write an address or a pattern, such as \"*@contoso.com\"",
+            "21: app[4].name: \"moodle@contoso.com\" is an address: write the part before the @ alone; programs may log in with any \
+             @domain behind it",
+            "22: app[4].lane: is not yet supported in this version: remove it or write \"auto\"",
+            "23: app[4].accounts: is not yet supported in this version: remove it",
+            "26: app[5].allow: cannot be set for \"default\", which is every program that no other [[app]] describes: remove it, or \
+             give the app another name",
+            "27: app[5].password: cannot be set for \"default\", which is every program that no other [[app]] describes: remove it, or \
+             give the app another name",
+            "29: app[6].naem: is unknown; did you mean name?",
+            "30: app[6].messages_per_minute: is not yet supported in this version: remove it or write 0",
+        ],
+    );
+}
+
+#[test]
+fn a_listener_that_nobody_could_log_in_at_is_refused() {
+    let elsewhere = "[[app]]\nname = 'x'\nallow = ['10.0.0.1']\npassword = 'long enough to be good'\n";
+    assert_listing(
+        &format!("[[listener]]\npassword = 'checked'{ACCOUNT}"),
+        &[
+            "2: listener[0].password: is \"checked\", and no [[app]] has a password: nobody could log in; add an [[app]] with name and \
+           password",
+        ],
+    );
+    assert_listing(
+        &format!("[[listener]]\npassword = 'checked'{ACCOUNT}{elsewhere}"),
+        &[
+            "2: listener[0].password: is \"checked\", and every [[app]] with a password is in networks that may not connect here: nobody \
+           could log in; compare allow of the two",
+        ],
+    );
+    assert_listing(
+        &format!("[[listener]]\npassword = 'cheked'{ACCOUNT}"),
+        &["2: listener[0].password: \"cheked\" is unknown; did you mean \"checked\"?"],
+    );
+    assert!(load(&format!("[[listener]]\npassword = 'checked'\nallow = ['10.0.0.0/8']{ACCOUNT}{elsewhere}")).is_ok());
+}
+
+#[test]
+fn only_a_listener_that_checks_passwords_may_be_open_to_everybody() {
+    let text = |password: &str| {
+        format!(
+            "[[listener]]\npassword = '{password}'\nallow = ['0.0.0.0/0', '::/0']{ACCOUNT}[[app]]\nname = 'x'\n\
+             password = 'long enough to be good'\n"
+        )
+    };
+    assert!(load(&text("checked")).is_ok());
+    let listing = listing(load(&text("any")));
+    assert_eq!(listing.len(), 2, "{listing:#?}");
+    assert!(
+        listing[0].contains("(an open relay)") && listing[0].ends_with("unless password = \"checked\""),
+        "{listing:#?}"
+    );
+}
+
+#[test]
+fn what_apps_cannot_be_told_apart_by_is_a_warning() {
+    assert_eq!(
+        warnings(&format!(
+            "default_domain = 'localdomain'{ACCOUNT}\
+             [[app]]\nname = 'a'\nallow = ['127.0.0.1', '10.9.0.1']\n\
+             [[app]]\nname = 'b'\nallow = ['127.0.0.1/32']\npassword = 'hunter2'\n\
+             [[app]]\nname = 'c'\n\
+             [[app]]\nname = 'd'\n\
+             [[app]]\nname = 'e'\nallow = ['127.0.0.2']\n\
+             [[app]]\nname = 'default'\n"
+        )),
+        [
+            "1: default_domain: localdomain has no dot: mail to such addresses reaches nobody; write a domain such as contoso.com",
+            "8: app[0].allow: 10.9.0.1/32 may not connect to any listener: add it to allow of a [[listener]] (or remove it here)",
+            "11: app[1].allow: has 127.0.0.1/32, the same as app[0] (line 6): a program there that does not log in as \"b\" counts as \
+             \"a\", the first of the two",
+            "12: app[1].password: is short: 12 characters and more are not found by trying; \"openssl rand -base64 18\" makes a good one",
+            "12: app[1].password: is not looked at, because no [[listener]] has password = \"checked\": every program may call itself by \
+             this name",
+            "15: app[3].allow: is not set, the same as app[2] (line 13): a program there that does not log in as \"d\" counts as \"c\", \
+             the first of the two",
+        ]
+    );
+    let checked = "[[listener]]\npassword = 'checked'\n[[app]]\nname = 'a'\npassword = 'long enough to be good'\n\
+                   [[app]]\nname = 'b'\npassword = 'long enough to be good too'\n";
+    assert_eq!(warnings(&format!("{checked}{ACCOUNT}")), [""; 0], "their passwords tell them apart");
+}
+
+#[test]
+fn a_password_file_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    let load = || {
+        load(&format!(
+            "{ACCOUNT}[[listener]]\npassword = 'checked'\n[[app]]\nname = 'x'\npassword = {{ file = '{}' }}\n",
+            file.display()
+        ))
+    };
+    let said = |config: Config| config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(said(load().unwrap())[0].ends_with("does not exist"));
+    for (contents, warning) in [
+        ("hunter2\n", Some("is short")),
+        ("long enough to be good\n", None),
+        ("$argon2id$v=19$m=4096,t=3,p=1$c2FsdHNhbHRzYWx0$MDEyMzQ1Njc4OWFiY2RlZg\n", Some("cheap to try")),
+    ] {
+        std::fs::write(&file, contents).unwrap();
+        let said = said(load().unwrap());
+        assert_eq!(said.len(), usize::from(warning.is_some()), "{said:?}");
+        assert!(said.iter().all(|text| text.contains(warning.unwrap()) && !text.contains("hunter2")), "{said:?}");
+    }
+    std::fs::write(&file, "$6$salt$hash\n").unwrap();
+    assert!(load().unwrap_err().to_string().contains("is a hash of another kind"));
+}
+
+#[test]
+fn no_password_is_ever_shown() {
+    for password in ["'hunter2'", "'$6$hunter2$x'", "hunter2", "['hunter2']", "{ value = 'hunter2' }"] {
+        let text = format!("{ACCOUNT}[[app]]\nname = 'x'\npassword = {password}\n");
+        assert!(!format!("{:?}", load(&text)).contains("hunter2"), "{password}");
+    }
+}
