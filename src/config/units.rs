@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::HostPort;
 
@@ -105,15 +105,22 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let trimmed = text.trim();
     if let Ok(net) = trimmed.parse::<IpNet>() {
-        return Ok(net.trunc());
+        return Ok(unmapped(net.trunc()));
     }
     match trimmed.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(address) => Ok(IpNet::from(address)),
+        Ok(address) => Ok(unmapped(IpNet::from(address))),
         Err(_) => Err(format!(
             "{} is no network: write an address or a range, such as \"10.1.2.3\", \"10.0.0.0/8\" or \"::1\"",
             quoted(text)
         )),
     }
+}
+
+/// `::ffff:10.0.0.0/104` is `10.0.0.0/8` (RFC 4291 section 2.5.5.2): the address of an IPv4 program counts as one, however it came.
+pub(super) fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(net, IpNet::V4)
 }
 
 /// Where to listen: `127.0.0.1:2525`, `[::1]:2525`.
@@ -258,6 +265,9 @@ mod tests {
             ("[::1]", "::1/128"),
             ("10.1.2.3", "10.1.2.3/32"),
             ("10.1.2.3/8", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3", "10.1.2.3/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
         ] {
             assert_eq!(network(text).map(|net| net.to_string()).as_deref(), Ok(net), "{text}");
         }

@@ -8,6 +8,7 @@
 mod book;
 mod failures;
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -166,27 +167,40 @@ impl PasswordReader {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let config = self.config.borrow_and_update().clone();
-            let environment = self.environment.clone();
-            let read = tokio::task::spawn_blocking(move || Book::read(config, &environment));
             let book = tokio::select! {
                 () = stop.cancelled() => return,
-                book = read => book,
+                book = aside(&self.environment, move |environment| Arc::new(Book::read(config, environment))) => book,
             };
-            let is_complete = book.as_ref().is_ok_and(Book::is_complete);
-            match book {
-                Ok(book) => drop(self.book.send_replace(Some(Arc::new(book)))),
-                Err(error) => tracing::error!(%error, "the passwords of the apps could not be read"),
-            }
+            self.book.send_replace(book.clone());
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = self.config.changed() => if changed.is_err() {
                     // Nobody can change it any more.
                     return stop.cancelled().await;
                 },
-                () = sleep(READ_AGAIN), if !is_complete => {}
+                never = complete(book, &self.environment) => match never {},
             }
         }
     }
+}
+
+/// Tries again what could not be read, for ever if need be.
+async fn complete(book: Option<Arc<Book>>, environment: &Environment) -> Infallible {
+    while let Some(book) = book.clone().filter(|book| !book.is_complete()) {
+        sleep(READ_AGAIN).await;
+        aside(environment, move |environment| book.read_missing(environment)).await;
+    }
+    std::future::pending().await
+}
+
+/// Reads off the async threads; `None` if that panicked.
+async fn aside<T: Send + 'static>(
+    environment: &Environment,
+    work: impl FnOnce(&Environment) -> T + Send + 'static,
+) -> Option<T> {
+    let environment = environment.clone();
+    let done = tokio::task::spawn_blocking(move || work(&environment)).await;
+    done.inspect_err(|error| tracing::error!(%error, "the passwords of the apps could not be read")).ok()
 }
 
 #[cfg(test)]

@@ -75,16 +75,13 @@ fn is_wide(net: IpNet) -> bool {
     net.prefix_len() < widest && !NOT_PUBLIC.into_iter().any(is_within)
 }
 
-/// `::ffff:10.0.0.0/104` is `10.0.0.0/8` (RFC 4291 section 2.5.5.2).
-///
-/// A larger network that takes all of these in counts as all of IPv4: a listener at `[::]` sees its clients so.
+/// What a network means for IPv4: one that takes in all mapped addresses (`::ffff:0:0/96`) counts as all of it.
 fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     if v6.contains(&Ipv6Net::new_assert(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96)) {
         return IpNet::V4(Ipv4Net::default());
     }
-    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
-    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(net, IpNet::V4)
+    units::unmapped(net)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use blake2::digest::{FixedOutput as _, KeyInit as _, Update as _};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::config::{App, Config, Environment};
+use crate::config::{App, Config, Environment, Secret, SecretSource};
 use crate::inbound::auth::Password;
 use crate::password::{self, PasswordHash};
 
@@ -32,15 +32,15 @@ pub(super) struct Book {
 #[derive(Debug)]
 pub(super) struct Entry {
     app: String,
-    /// `None`: it could not be read.
-    hash: Option<PasswordHash>,
+    /// Empty as long as it cannot be read.
+    hash: OnceLock<PasswordHash>,
     /// The tag of the password, once somebody has logged in with it.
     known: OnceLock<Tag>,
 }
 
 impl Entry {
     pub(super) fn is_readable(&self) -> bool {
-        self.hash.is_some()
+        self.hash.get().is_some()
     }
 }
 
@@ -48,10 +48,32 @@ impl Book {
     /// Reads and hashes. Blocks: on files, on commands, and for the time that each hash takes.
     pub(super) fn read(config: Arc<Config>, environment: &Environment) -> Self {
         let with_password = config.apps.iter().filter(|app| app.password.is_some());
-        let entries = with_password
-            .map(|app| Entry { app: app.name.clone(), hash: hash(app, environment), known: OnceLock::new() })
-            .collect();
+        let entry = |app: &Arc<App>| {
+            let hash = read(app, environment).and_then(|secret| hashed(app, &secret));
+            let hash = hash.inspect_err(|error| {
+                tracing::error!(app = app.name, "an app cannot log in: {error}; it is tried again every minute");
+            });
+            Entry {
+                app: app.name.clone(),
+                hash: hash.map_or_else(|_| OnceLock::new(), OnceLock::from),
+                known: OnceLock::new(),
+            }
+        };
+        let entries = with_password.map(entry).collect();
         Self { config, entries, key: Zeroizing::new(rand::random()), hasher: RandomState::new() }
+    }
+
+    /// Tries once more what could not be read. Blocks likewise.
+    pub(super) fn read_missing(&self, environment: &Environment) {
+        for entry in self.entries.iter().filter(|entry| !entry.is_readable()) {
+            let app = self.config.apps.iter().find(|app| app.name == entry.app);
+            if let Some(app) = app
+                && let Ok(hash) = read(app, environment).and_then(|secret| hashed(app, &secret))
+            {
+                tracing::info!(app = app.name, "an app can log in again: its password can be read");
+                entry.hash.get_or_init(|| hash);
+            }
+        }
     }
 
     /// Whether every password could be read.
@@ -84,7 +106,7 @@ impl Book {
     /// Whether this is the password of the entry at this place; if it is, it is remembered. Takes tens of milliseconds.
     pub(super) fn fits(&self, place: usize, password: &Password) -> bool {
         let Some(entry) = self.entries.get(place) else { return false };
-        let fits = entry.hash.as_ref().is_some_and(|hash| hash.fits(password.expose()));
+        let fits = entry.hash.get().is_some_and(|hash| hash.fits(password.expose()));
         if fits {
             // There is only one that fits: whoever was first has remembered the same.
             entry.known.get_or_init(|| self.tag(entry, password));
@@ -101,18 +123,18 @@ impl Book {
     }
 }
 
-fn hash(app: &App, environment: &Environment) -> Option<PasswordHash> {
-    let source = app.password.as_ref()?;
-    let secret = match source.read(environment) {
-        Ok(secret) => secret,
-        Err(error) => {
-            tracing::error!(app = app.name, %error, "an app cannot log in: its password cannot be read; it is tried again");
-            return None;
-        }
-    };
-    if let Ok(Some(weakness)) = password::examine(secret.expose()) {
+fn read(app: &App, environment: &Environment) -> Result<Secret, String> {
+    let source = app.password.as_ref().ok_or("it has no password")?;
+    source.read(environment).map_err(|error| error.to_string())
+}
+
+fn hashed(app: &App, secret: &Secret) -> Result<PasswordHash, String> {
+    // What stands in the configuration or in a file was looked at when the configuration was checked.
+    let is_new = !matches!(app.password, Some(SecretSource::Literal(_) | SecretSource::File(_)));
+    if let Ok(Some(weakness)) = password::examine(secret.expose())
+        && is_new
+    {
         tracing::warn!(app = app.name, "the password of an app {weakness}");
     }
-    let hash = PasswordHash::of(secret.expose());
-    hash.inspect_err(|error| tracing::error!(app = app.name, "an app cannot log in: {source} {error}")).ok()
+    PasswordHash::of(secret.expose()).map_err(|error| format!("its password {error}"))
 }

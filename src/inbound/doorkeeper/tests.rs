@@ -110,6 +110,19 @@ async fn a_password_that_cannot_be_read_is_no_wrong_one() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_read_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    let text = format!("{MOODLE}[[app]]\nname = 'erp'\npassword = {{ file = '{}' }}\n", file.display());
+    let door = Door::with(&text);
+    assert_eq!(door.says("::1", "erp", "a password of erp").await, "unknown");
+    std::fs::write(&file, "a password of erp").unwrap();
+    door.keeper.book().await.unwrap().read_missing(&Environment::default());
+    assert_eq!(door.says("::1", "erp", "a password of erp").await, "in");
+    assert_eq!(door.says("::1", "nobody", "x").await, "out", "now it can be told");
+}
+
+#[tokio::test]
 async fn a_hash_in_the_configuration_is_as_good_as_the_password() {
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$gy5SuVm5Z7Vw7keB9se9p87QGcomaseB/S2U1OhTsM0";
     let door = Door::with(&format!("[[app]]\nname = 'moodle'\npassword = '{hash}'\n"));
