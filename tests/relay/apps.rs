@@ -10,7 +10,7 @@ use xoauth2_relay::message::Address;
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Accepted, Mailbox, Simulator};
 
-use crate::interop::client;
+use crate::clients::client;
 use crate::support::{Client, LISTENER, MAILBOX, blocking, configuration, expect, quick};
 
 /// A second mailbox.

@@ -2,145 +2,13 @@
 //!
 //! Under `tests/all` a client that is missing is a failure. Otherwise its test is left out, and says so.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::Command;
 
-use crate::support::{MAILBOX, NOREPLY, Rig, blocking, without_received};
-
-/// Set by `tests/all`.
-const TEST_ALL: &str = "XOAUTH2_RELAY_TEST_ALL";
-/// Where `tests/all` unpacks what it does not install.
-const CLIENTS: &str = "XOAUTH2_RELAY_CLIENTS";
-
-/// The client's program, unless it is to be left out.
-pub fn client(program: &str) -> Option<PathBuf> {
-    let unpacked = std::env::var_os(CLIENTS).map(|clients| Path::new(&clients).join("postfix/usr/sbin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(unpacked);
-    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
-    if found.is_none() {
-        left_out(program);
-    }
-    found
-}
-
-fn left_out(program: &str) {
-    assert!(std::env::var_os(TEST_ALL).is_none(), "{program} is missing: tests/all installs it");
-    // Not `eprintln!`: the test's output is only shown when it fails, and this has to be seen.
-    let _ = writeln!(
-        std::io::stderr(),
-        "\n*** LEFT OUT: {program} is not installed, so its test did not run; tests/all has it\n"
-    );
-}
-
-pub fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?} failed with {}:\n{said}", output.status);
-    output
-}
-
-/// What one connection has said so far.
-type Record = Arc<Mutex<Vec<u8>>>;
-
-/// Stands between client and relay and writes down what the client says.
-struct Tap {
-    address: SocketAddr,
-    heard: Arc<Mutex<Vec<Record>>>,
-}
-
-impl Tap {
-    fn before(relay: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let tap = Self { address: listener.local_addr().unwrap(), heard: Arc::default() };
-        let heard = tap.heard.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let record = Record::default();
-                heard.lock().unwrap().push(record.clone());
-                let server = TcpStream::connect(relay).unwrap();
-                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || copy(from, to, Some(&record)));
-                std::thread::spawn(move || copy(server, client, None));
-            }
-        });
-        tap
-    }
-
-    fn port(&self) -> String {
-        self.address.port().to_string()
-    }
-
-    /// The mails that were said, dots unstuffed.
-    fn mails(&self) -> Vec<Vec<u8>> {
-        let heard = self.heard.lock().unwrap();
-        heard.iter().flat_map(|record| mails_of(&record.lock().unwrap())).collect()
-    }
-
-    /// Everything that was said, for the eye.
-    fn said(&self) -> String {
-        let heard = self.heard.lock().unwrap();
-        heard.iter().map(|record| String::from_utf8_lossy(&record.lock().unwrap()).into_owned()).collect()
-    }
-}
-
-fn copy(mut from: TcpStream, mut to: TcpStream, record: Option<&Mutex<Vec<u8>>>) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if let Some(record) = record {
-            record.lock().unwrap().extend_from_slice(&buffer[..read]);
-        }
-        if to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Write);
-}
-
-/// Reads a client's side of a dialogue: what stands between DATA and the lone dot.
-fn mails_of(dialogue: &[u8]) -> Vec<Vec<u8>> {
-    let mut mails = Vec::new();
-    let mut lines = dialogue.split_inclusive(|&byte| byte == b'\n');
-    while let Some(line) = lines.next() {
-        if !line.eq_ignore_ascii_case(b"DATA\r\n") {
-            continue;
-        }
-        let body = lines.by_ref().take_while(|line| *line != b".\r\n");
-        mails.push(body.flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect());
-    }
-    mails
-}
-
-/// Every mail that left the client has arrived, unchanged but for fields added in front.
-async fn assert_all_arrived(rig: &Rig, tap: &Tap, count: usize) {
-    let mut sent = tap.mails();
-    assert_eq!(sent.len(), count, "{}", tap.said());
-    for accepted in rig.until_accepted(count).await {
-        let arrived = without_received(&accepted.bytes);
-        let found = sent.iter().position(|mail| is_same(mail, arrived));
-        let Some(found) = found else {
-            panic!(
-                "this did not leave the client so:\n{}\nbut one of\n{}",
-                String::from_utf8_lossy(arrived),
-                tap.said()
-            )
-        };
-        sent.swap_remove(found);
-    }
-    rig.until_queue_is_empty().await;
-}
-
-/// Fields that were missing may stand in front: `Date` and `Message-ID`, nothing else.
-fn is_same(sent: &[u8], arrived: &[u8]) -> bool {
-    let Some(added) = arrived.strip_suffix(sent) else { return false };
-    let missing = |name: &str| xoauth2_relay::message::Headers::scan(sent).first(name).is_none();
-    String::from_utf8_lossy(added).lines().all(|line| {
-        (line.starts_with("Date: ") && missing("date")) || (line.starts_with("Message-ID: ") && missing("message-id"))
-    })
-}
+use crate::clients::{client, left_out, run, script, unpacked};
+use crate::letters;
+use crate::support::{MAILBOX, NOREPLY, Rig, blocking};
+use crate::tap::Tap;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swaks_with_auth_plain_with_login_and_without() {
@@ -158,7 +26,7 @@ async fn swaks_with_auth_plain_with_login_and_without() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(said.contains("235 2.7.0"), !auth.is_empty(), "{said}");
     }
-    assert_all_arrived(&rig, &tap, 3).await;
+    tap.assert_all_arrived(&rig, 3).await;
     rig.stop().await;
 }
 
@@ -179,7 +47,7 @@ async fn curl_with_a_password_and_without() {
         }
         blocking(move || run(&mut command)).await;
     }
-    assert_all_arrived(&rig, &tap, 2).await;
+    tap.assert_all_arrived(&rig, 2).await;
     assert_eq!(rig.simulator.accepted()[0].recipients.len(), 2);
     rig.stop().await;
 }
@@ -190,9 +58,9 @@ async fn pythons_smtplib_with_text_in_8_bits() {
     let rig = Rig::start().await;
     let tap = Tap::before(rig.door());
     let mut command = Command::new(python);
-    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/relay/clients/smtplib_client.py"), &tap.port()]);
+    command.args([script("smtplib_client.py"), tap.port()]);
     blocking(move || run(&mut command)).await;
-    assert_all_arrived(&rig, &tap, 5).await;
+    tap.assert_all_arrived(&rig, 5).await;
     rig.stop().await;
 }
 
@@ -206,9 +74,9 @@ async fn phpmailer_as_moodle_sets_it() {
     let rig = Rig::start().await;
     let tap = Tap::before(rig.door());
     let mut command = Command::new(php);
-    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/relay/clients/moodle.php"), &tap.port(), "20"]);
+    command.args([script("moodle.php"), tap.port(), "20".to_owned()]);
     blocking(move || run(&mut command)).await;
-    assert_all_arrived(&rig, &tap, 20).await;
+    tap.assert_all_arrived(&rig, 20).await;
     for accepted in rig.simulator.accepted() {
         assert_eq!(accepted.mail_from, MAILBOX, "the VERP sender is not one that Exchange has granted");
         assert!(String::from_utf8_lossy(&accepted.bytes).contains(&format!("<{NOREPLY}>")), "this one is");
@@ -233,6 +101,74 @@ async fn smtp_source_with_many_sessions_at_once() {
         command.arg(format!("127.0.0.1:{}", tap.port()));
         blocking(move || run(&mut command)).await;
     }
-    assert_all_arrived(&rig, &tap, 200).await;
+    tap.assert_all_arrived(&rig, 200).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn msmtp_with_auth_plain_with_login_and_without() {
+    let Some(msmtp) = client("msmtp") else { return };
+    let rig = Rig::start().await;
+    let tap = Tap::before(rig.door());
+    let letters = letters::of_every_kind();
+    for (auth, letter) in ["plain", "login", "off"].into_iter().cycle().zip(&letters) {
+        let file = rig.folder.path().join("letter");
+        std::fs::write(&file, letter).unwrap();
+        let mut command = Command::new(&msmtp);
+        command.args(["--host=127.0.0.1", &format!("--port={}", tap.port()), &format!("--auth={auth}")]);
+        command.args(["--user=anyone", "--passwordeval=echo any random text", "--tls=off"]);
+        command.args([&format!("--from={MAILBOX}"), "you@example.com", "me@example.com"]);
+        command.stdin(std::fs::File::open(&file).unwrap());
+        blocking(move || run(&mut command)).await;
+    }
+    tap.assert_all_arrived(&rig, letters.len()).await;
+    assert!(rig.simulator.accepted().iter().all(|accepted| accepted.recipients.len() == 2));
+    let said = tap.said();
+    assert!(said.contains("AUTH PLAIN ") && said.contains("AUTH LOGIN"), "{said}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s_nail_with_auth_plain_with_login_and_without_and_with_a_file() {
+    let Some(s_nail) = client("s-nail") else { return };
+    let rig = Rig::start().await;
+    let tap = Tap::before(rig.door());
+    let home = rig.folder.path();
+    std::fs::write(home.join("all.bin"), (0..=255).cycle().take(100_000).collect::<Vec<u8>>()).unwrap();
+    std::fs::write(home.join("text"), "Grüße aus Köln\n.\n..dots\n.\n").unwrap();
+    for auth in ["plain", "login", "none"] {
+        let user = if auth == "none" { "" } else { "anyone:any%20random%20text@" };
+        let mut command = Command::new(&s_nail);
+        // No configuration but this one.
+        command.args(["-:/", "-S", "v15-compat", "-S", "ttycharset=utf-8", "-S", "sendwait"]);
+        command.args(["-S", &format!("mta=smtp://{user}127.0.0.1:{}", tap.port())]);
+        command.args(["-S", &format!("smtp-auth={auth}")]);
+        command.args(["-s", "Grüße von s-nail", "-r", MAILBOX, "-c", "me@example.com"]);
+        command.arg("-a").arg(home.join("all.bin")).arg("you@example.com");
+        command.env("HOME", home).stdin(std::fs::File::open(home.join("text")).unwrap());
+        blocking(move || run(&mut command)).await;
+    }
+    tap.assert_all_arrived(&rig, 3).await;
+    assert!(rig.simulator.accepted().iter().all(|accepted| accepted.recipients.len() == 2));
+    let said = tap.said();
+    assert!(said.contains("AUTH PLAIN") && said.contains("AUTH LOGIN"), "{said}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodemailer_with_one_mail_with_lists_and_files_and_50_over_a_pool() {
+    let Some(node) = client("node") else { return };
+    let Some(modules) = unpacked("node_modules/nodemailer") else { return };
+    let rig = Rig::start().await;
+    let tap = Tap::before(rig.door());
+    let mut command = Command::new(node);
+    command.args([script("nodemailer.js"), tap.port(), "50".to_owned()]).env("NODE_PATH", modules.parent().unwrap());
+    blocking(move || run(&mut command)).await;
+    tap.assert_all_arrived(&rig, 54).await;
+    let accepted = rig.simulator.accepted();
+    let listed = accepted.iter().find(|accepted| accepted.recipients.len() > 1).unwrap();
+    assert_eq!(listed.recipients.len(), 32, "30 in To, one in Cc, one in Bcc");
+    assert!(!String::from_utf8_lossy(&listed.bytes).contains("hidden@example.com"));
+    assert!(tap.connections() <= 4 + 5, "the pool keeps its connections");
     rig.stop().await;
 }

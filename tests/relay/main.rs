@@ -2,13 +2,16 @@
 
 mod apps;
 mod bad_input;
+mod clients;
 mod command_line;
 mod crash;
 mod day_away;
 mod delivery;
 mod interop;
+mod letters;
 mod protocol;
 mod sign_in;
 mod stop;
 mod support;
+mod tap;
 mod tls;

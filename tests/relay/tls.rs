@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::interop::{client, run};
+use crate::clients::{client, run};
 use crate::support::{MAILBOX, PATIENCE, Rig, blocking, quick};
 
 /// An authority, and the files that it issues for `localhost`.

@@ -1,0 +1,53 @@
+//! Where the programs are that nobody here wrote, and what is done about those that are missing.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Set by `tests/all`.
+const TEST_ALL: &str = "XOAUTH2_RELAY_TEST_ALL";
+/// Where `tests/all` unpacks what it does not install.
+const CLIENTS: &str = "XOAUTH2_RELAY_CLIENTS";
+
+/// The client's program, unless it is to be left out.
+pub fn client(program: &str) -> Option<PathBuf> {
+    let unpacked = std::env::var_os(CLIENTS).map(|clients| Path::new(&clients).join("postfix/usr/sbin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(unpacked);
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    if found.is_none() {
+        left_out(program);
+    }
+    found
+}
+
+/// What `tests/all` has unpacked under this name, unless it is to be left out.
+pub fn unpacked(name: &str) -> Option<PathBuf> {
+    let found =
+        std::env::var_os(CLIENTS).map(|clients| Path::new(&clients).join(name)).filter(|folder| folder.is_dir());
+    if found.is_none() {
+        left_out(name);
+    }
+    found
+}
+
+/// A file of ours that a client runs.
+pub fn script(name: &str) -> String {
+    format!("{}/tests/relay/clients/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn left_out(program: &str) {
+    assert!(std::env::var_os(TEST_ALL).is_none(), "{program} is missing: tests/all installs it");
+    // Not `eprintln!`: the test's output is only shown when it fails, and this has to be seen.
+    let _ = writeln!(
+        std::io::stderr(),
+        "\n*** LEFT OUT: {program} is not installed, so its test did not run; tests/all has it\n"
+    );
+}
+
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} failed with {}:\n{said}", output.status);
+    output
+}
