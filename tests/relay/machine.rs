@@ -33,8 +33,8 @@ done
 "#;
 
 /// Who the servers run as: name and number. Each has a group of its own.
-const USERS: [(&str, u32); 5] =
-    [("postfix", 20_001), ("Debian-exim", 20_002), ("dovecot", 20_003), ("dovenull", 20_004), ("vmail", 20_005)];
+const USERS: [(&str, u32); 4] =
+    [("postfix", 20_001), ("Debian-exim", 20_002), ("dovecot", 20_003), ("dovenull", 20_004)];
 
 pub struct Machine {
     shell: Child,
@@ -66,11 +66,8 @@ impl Machine {
         }
         let mut reason = String::new();
         machine.shell.stderr.take().unwrap().read_to_string(&mut reason).unwrap();
-        left_out(&format!(
-            "a machine for {} (it needs root and namespaces: {})",
-            packages.join(" and "),
-            reason.trim()
-        ));
+        let what = format!("machine of its own for {}", packages.join(" and "));
+        left_out(&what, &format!("it takes root and namespaces, and a file system for overlays ({})", reason.trim()));
         None
     }
 

@@ -17,3 +17,4 @@ mod stop;
 mod support;
 mod tap;
 mod tls;
+mod upstream;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
 use xoauth2_relay::config::{Config, Environment, Secret};
 use xoauth2_relay::message::Address;
-use xoauth2_relay::ops::MessageView;
+use xoauth2_relay::ops::{HoldView, MessageView};
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Accepted, Mailbox, Options, Simulator};
 
@@ -123,15 +123,7 @@ impl Rig {
 
     /// Waits until the queue looks like this.
     pub async fn until_queue(&self, what: &str, is_so: impl Fn(&[MessageView]) -> bool) -> Vec<MessageView> {
-        let since = Instant::now();
-        loop {
-            let queue = self.queue().await;
-            if is_so(&queue) {
-                return queue;
-            }
-            assert!(since.elapsed() < PATIENCE, "{what} never came true of {queue:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_queue(&self.relay, what, is_so).await
     }
 
     pub async fn until_queue_is_empty(&self) {
@@ -139,22 +131,40 @@ impl Rig {
     }
 
     /// Waits until the account is held, or is not; what its hold says.
-    pub async fn until_held(&self, is_held: bool) -> Option<xoauth2_relay::ops::HoldView> {
-        let since = Instant::now();
-        loop {
-            let status = self.relay.ops().status().await.unwrap();
-            let hold = status.accounts.into_iter().next().unwrap().hold;
-            if hold.is_some() == is_held {
-                return hold;
-            }
-            assert!(since.elapsed() < PATIENCE, "waited for a hold: {is_held}, found {hold:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    pub async fn until_held(&self, is_held: bool) -> Option<HoldView> {
+        until_held(&self.relay, is_held).await
     }
 
     pub async fn stop(self) {
         self.relay.stop().await;
         self.simulator.stop().await;
+    }
+}
+
+/// Waits until this relay's queue looks like this.
+pub async fn until_queue(relay: &Relay, what: &str, is_so: impl Fn(&[MessageView]) -> bool) -> Vec<MessageView> {
+    let since = Instant::now();
+    loop {
+        let queue = relay.ops().queue_list().await.unwrap();
+        if is_so(&queue) {
+            return queue;
+        }
+        assert!(since.elapsed() < PATIENCE, "{what} never came true of {queue:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until this relay's first account is held, or is not; what its hold says.
+pub async fn until_held(relay: &Relay, is_held: bool) -> Option<HoldView> {
+    let since = Instant::now();
+    loop {
+        let status = relay.ops().status().await.unwrap();
+        let hold = status.accounts.into_iter().next().unwrap().hold;
+        if hold.is_some() == is_held {
+            return hold;
+        }
+        assert!(since.elapsed() < PATIENCE, "waited for a hold: {is_held}, found {hold:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
