@@ -8,8 +8,6 @@ use std::process::{Command, Output};
 const TEST_ALL: &str = "XOAUTH2_RELAY_TEST_ALL";
 /// Where `tests/all` unpacks what it does not install.
 const CLIENTS: &str = "XOAUTH2_RELAY_CLIENTS";
-/// What it takes for most of them.
-pub const INSTALLED: &str = "tests/all installs it";
 
 /// The client's program, unless it is to be left out.
 pub fn client(program: &str) -> Option<PathBuf> {
@@ -18,7 +16,7 @@ pub fn client(program: &str) -> Option<PathBuf> {
     let folders = std::env::split_paths(&path).chain(unpacked);
     let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
     if found.is_none() {
-        left_out(program, INSTALLED);
+        left_out(program);
     }
     found
 }
@@ -28,7 +26,7 @@ pub fn unpacked(name: &str) -> Option<PathBuf> {
     let found =
         std::env::var_os(CLIENTS).map(|clients| Path::new(&clients).join(name)).filter(|folder| folder.is_dir());
     if found.is_none() {
-        left_out(name, INSTALLED);
+        left_out(name);
     }
     found
 }
@@ -38,8 +36,13 @@ pub fn script(name: &str) -> String {
     format!("{}/tests/relay/clients/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Under `tests/all` a failure; otherwise said aloud. `remedy` goes on with what it takes.
-pub fn left_out(what: &str, remedy: &str) {
+/// A program that is not there: under `tests/all` a failure, otherwise said aloud.
+pub fn left_out(program: &str) {
+    left_out_without(program, "tests/all installs it");
+}
+
+/// The same for anything else; `remedy` says what it takes.
+pub fn left_out_without(what: &str, remedy: &str) {
     assert!(std::env::var_os(TEST_ALL).is_none(), "there is no {what}: {remedy}");
     // Not `eprintln!`: the test's output is only shown when it fails, and this has to be seen.
     let _ = writeln!(std::io::stderr(), "\n*** LEFT OUT: there is no {what}, so its test did not run: {remedy}\n");
