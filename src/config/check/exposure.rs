@@ -29,7 +29,7 @@ pub(super) fn allow(listener: &Section<'_>, password: Passwords, review: &mut Re
     let is_wide = |net| password == Passwords::Any && is_wide(net);
     let closed = |text: &str| {
         let net = units::network(text)?;
-        if is_wide(net) { Err(format!("{} {OPEN_RELAY}", units::quoted(text))) } else { Ok(unmapped(net)) }
+        if is_wide(net) { Err(format!("{} {OPEN_RELAY}", units::quoted(text))) } else { Ok(net) }
     };
     let allow = listener.list("allow", closed, review)?;
     if listener.is_empty_list("allow") {
@@ -55,7 +55,7 @@ pub(super) fn proxies(listener: &Section<'_>, review: &mut Review) -> Option<Vec
                 units::quoted(text)
             ));
         }
-        Ok(unmapped(net))
+        Ok(net)
     };
     listener.list("proxy_protocol_from", few, review)
 }
