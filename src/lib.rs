@@ -18,6 +18,7 @@ pub mod password;
 pub mod registry;
 pub mod relay;
 pub mod schedule;
+pub mod service;
 pub mod shelf;
 pub mod signin;
 pub mod simulator;

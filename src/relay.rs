@@ -13,14 +13,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::{Config, Environment, Listener};
+use crate::config::{Config, Environment, Followed, Listener};
 use crate::journal::Feed;
+use crate::message::Address;
 use crate::ops::Ops;
 use crate::outbound::{Pool, Sender};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
+use crate::service::Inherited;
 use crate::shelf::VaultShelf;
 use crate::signin::{LoginTools, SecretReader, SignInEvent, SignInParts, SignIns, Timeouts};
-use crate::store::{Change, DataDir, Hold, NoKey, Store, Vault};
+use crate::store::{Change, DataDir, Hold, NoKey, Sent, Store, Vault};
 use crate::{admin, control, inbound};
 
 /// The day that the pace looks back on, and a margin.
@@ -79,8 +81,23 @@ impl Relay {
     ///
     /// In one line each: a second relay on the folder, a folder or key that cannot be used, a port that is taken.
     pub async fn start(config: Config, environment: Environment, clock: Clock) -> anyhow::Result<Self> {
+        Self::start_on(Inherited::default(), config, environment, clock).await
+    }
+
+    /// As [`Self::start`], on the sockets that are there already. A listener without one is bound.
+    ///
+    /// # Errors
+    ///
+    /// Also when a socket fits no listener.
+    pub async fn start_on(
+        inherited: Inherited,
+        config: Config,
+        environment: Environment,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let now = clock.now();
-        let Found { data_dir, store, sockets, vault, scheduler } = Found::by(&config, &environment, now).await?;
+        let Found { data_dir, store, sockets, vault, scheduler } =
+            Found::by(&config, &environment, inherited, now).await?;
         store.commit(Change::Running(true)).await?;
 
         let (config_sender, config) = watch::channel(Arc::new(config));
@@ -142,11 +159,32 @@ impl Relay {
         self.admin
     }
 
-    /// Puts another configuration in force. Listeners and folders stay as they were, but their certificates are looked at at once.
-    pub fn configure(&self, config: Config) {
+    /// The configuration that is in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// Puts another configuration in force, as far as that goes without a restart; what needs one is returned, a line each. The certificates of
+    /// the listeners are looked at at once.
+    ///
+    /// # Errors
+    ///
+    /// When the queue cannot be read. Nothing has changed then.
+    pub async fn configure(&self, config: Config) -> anyhow::Result<Vec<String>> {
+        let running = self.config();
+        let Followed { config, needs_restart } = config.follow(&running);
+        let is_new = |login: &Address| running.accounts.iter().all(|account| account.login != *login);
+        let sent = sent_lately(&self.store, &config, self.ops.clock.now(), is_new).await?;
         let config = Arc::new(config);
         self.config.send_replace(config.clone());
-        self.ops.schedule.tell(Event::Configured(config));
+        self.ops.schedule.tell(Event::Configured { config: config.clone(), sent });
+        for count in self.store.counts().await? {
+            if config.account(&count.account).is_none() && running.account(&count.account).is_some() {
+                let (account, state, messages) = (&count.account, count.state.as_str(), count.messages);
+                tracing::warn!(%account, messages, state, "the account is gone: its mail is kept until it is back");
+            }
+        }
+        Ok(needs_restart)
     }
 
     /// Returns when a part has failed that the relay cannot do without, and says which.
@@ -191,13 +229,18 @@ struct Found {
 }
 
 impl Found {
-    async fn by(config: &Config, environment: &Environment, now: Timestamp) -> anyhow::Result<Self> {
+    async fn by(
+        config: &Config,
+        environment: &Environment,
+        inherited: Inherited,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
         let data_dir = DataDir::lock(&config.data_dir)?;
         let store = Store::open(&config.data_dir)?;
-        let sockets = Sockets::bind(config).await?;
+        let sockets = Sockets::bind(config, inherited).await?;
         let vault = open_vault(config, environment, &store, NoKey::Refuse).await?;
         store.sweep().await.context("bodies without a message could not be removed")?;
-        let sent = sent_lately(&store, config, now).await?;
+        let sent = sent_lately(&store, config, now, |_| true).await?;
         let scheduler = Scheduler::new(config, store.holds().await?, &sent, store.was_running(), now);
         Ok(Self { data_dir, store, sockets, vault, scheduler })
     }
@@ -230,10 +273,14 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
+    async fn bind(config: &Config, mut inherited: Inherited) -> anyhow::Result<Self> {
         let mut listeners = Vec::new();
         for listener in &config.listeners {
-            match inbound::bind(listener) {
+            let bound = match inherited.take(listener.address) {
+                Some(socket) => TcpListener::from_std(socket),
+                None => inbound::bind(listener),
+            };
+            match bound {
                 Ok(socket) => listeners.push((socket, listener.clone())),
                 Err(error) if listener.optional && is_missing_family(&error) => {
                     tracing::info!(address = %listener.address, "this machine has no IPv6: the listener is left out");
@@ -241,8 +288,12 @@ impl Sockets {
                 Err(error) => return Err(cannot_listen(&listener.address, "address in [[listener]]", &error)),
             }
         }
-        let admin = TcpListener::bind(config.admin.address).await;
+        let admin = match inherited.take(config.admin.address) {
+            Some(socket) => TcpListener::from_std(socket),
+            None => TcpListener::bind(config.admin.address).await,
+        };
         let admin = admin.map_err(|error| cannot_listen(&config.admin.address, "address in [admin]", &error))?;
+        inherited.used_up()?;
         let control = bind_control(&config.data_dir)?;
         Ok(Self { listeners, admin, control })
     }
@@ -339,8 +390,15 @@ pub async fn open_vault(
     Ok(Vault::load(key.as_ref(), &config.data_dir, no_key)?)
 }
 
-async fn sent_lately(store: &Store, config: &Config, now: Timestamp) -> anyhow::Result<Vec<crate::store::Sent>> {
-    let mut logins: Vec<_> = config.accounts.iter().map(|account| account.login.clone()).collect();
+/// What the logins that are wanted have sent while the pace looks back.
+async fn sent_lately(
+    store: &Store,
+    config: &Config,
+    now: Timestamp,
+    is_wanted: impl Fn(&Address) -> bool,
+) -> anyhow::Result<Vec<Sent>> {
+    let logins = config.accounts.iter().map(|account| account.login.clone());
+    let mut logins: Vec<_> = logins.filter(is_wanted).collect();
     logins.sort();
     logins.dedup();
     let mut sent = Vec::new();

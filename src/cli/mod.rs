@@ -17,6 +17,7 @@ use crate::config::{Config, Environment};
 use crate::control::{Client, ControlError};
 use crate::message::Address;
 use crate::ops::{Selection, SendTest};
+use crate::service::{Inherited, InheritedError};
 use crate::store::RecipientState;
 
 /// What went wrong has been said: exit with this code.
@@ -133,6 +134,9 @@ enum AccountCommand {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before there are threads: it changes the environment.
+    let inherited =
+        if matches!(cli.command, Command::Run) { Inherited::of_process() } else { Ok(Inherited::default()) };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -140,7 +144,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let result = runtime.block_on(execute(cli));
+    let result = runtime.block_on(execute(cli, inherited));
     // A thread that still reads a name from DNS must not keep the process.
     runtime.shutdown_background();
     match result {
@@ -166,10 +170,10 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyhow::Result<ExitCode> {
     let path = &cli.config;
     match cli.command {
-        Command::Run => daemon::run(path).await,
+        Command::Run => daemon::run(path, inherited).await,
         Command::Demo => demo::run().await,
         Command::Simulator(args) => crate::simulator::run(*args).await.map(|()| ExitCode::SUCCESS),
         Command::Login(args) => login::run(path, args).await,

@@ -14,6 +14,7 @@ mod environment;
 mod keys;
 mod overrides;
 mod problem;
+mod reload;
 mod review;
 mod secret;
 mod section;
@@ -30,6 +31,7 @@ pub use app::{App, SenderPattern};
 pub use certificate::{Certificate, CertificateError};
 pub use environment::Environment;
 pub use problem::{Place, Problem, Problems};
+pub use reload::Followed;
 pub use secret::{Secret, SecretError, SecretSource};
 
 use std::fs::File;

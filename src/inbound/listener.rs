@@ -135,7 +135,8 @@ impl<I: Intake> Entrance<I> {
         drop(stream.set_nodelay(true));
         // An IPv4 peer of an IPv6 listener is still an IPv4 peer.
         let ip = peer.ip().to_canonical();
-        if contains(&self.listener.proxy_protocol_from, ip) {
+        let listener = self.listener();
+        if contains(&listener.proxy_protocol_from, ip) {
             let entrance = Arc::clone(self);
             self.tasks.spawn(async move { entrance.attend_proxied(stream, ip).await });
         } else if let Some((stream, slot, facts)) = self.admit(stream, ip) {
@@ -147,9 +148,10 @@ impl<I: Intake> Entrance<I> {
 
     /// A place for this client's connection; if there is none, it is told so.
     fn admit(&self, stream: TcpStream, client: IpAddr) -> Option<(TcpStream, Slot, Facts)> {
-        let welcome = if contains(&self.listener.allow, client) { Welcome::Allowed } else { Welcome::Stranger };
+        let listener = self.listener();
+        let welcome = if contains(&listener.allow, client) { Welcome::Allowed } else { Welcome::Stranger };
         match self.limits.admit(client, welcome) {
-            Ok(slot) => Some((stream, slot, self.facts(client, welcome))),
+            Ok(slot) => Some((stream, slot, self.facts(&listener, client, welcome))),
             Err(reply) => {
                 tracing::warn!(peer = %client, listener = %self.address, %reply, "connection refused");
                 self.refuse(stream, reply);
@@ -158,15 +160,22 @@ impl<I: Intake> Entrance<I> {
         }
     }
 
-    fn facts(&self, peer: IpAddr, welcome: Welcome) -> Facts {
+    /// The listener as it is configured now: what a reload may change is asked for at every connection.
+    fn listener(&self) -> Arc<config::Listener> {
+        let config = self.door.config();
+        let now = config.listeners.iter().find(|listener| listener.address == self.listener.address);
+        Arc::clone(now.unwrap_or(&self.listener))
+    }
+
+    fn facts(&self, listener: &config::Listener, peer: IpAddr, welcome: Welcome) -> Facts {
         let config = self.door.config();
         Facts {
             hostname: config.hostname.clone(),
-            password: self.listener.password,
+            password: listener.password,
             default_domain: config.default_domain.clone(),
             listener: self.address,
-            max_message_size: self.listener.max_message_size,
-            max_recipients: self.listener.max_recipients,
+            max_message_size: listener.max_message_size,
+            max_recipients: listener.max_recipients,
             peer,
             welcome,
             tls: self.tls.as_ref().map_or(Tls::None, TlsDoor::at_first),
@@ -187,7 +196,7 @@ impl<I: Intake> Entrance<I> {
             tracing::warn!(%proxy, listener = %self.address, "closed: {MAX_UNNAMED} connections of proxies wait for their PROXY header");
             return;
         };
-        let deadline = PROXY_DEADLINE.min(self.listener.idle_timeout);
+        let deadline = PROXY_DEADLINE.min(self.listener().idle_timeout);
         let received = tokio::select! {
             biased;
             () = self.stop.cancelled() => return,
@@ -242,7 +251,7 @@ impl<I: Intake> Entrance<I> {
 
     /// One session; the stream, if another one follows on it.
     async fn talk<S: Stream>(&self, stream: S, facts: Facts) -> Option<S> {
-        let mut idle_timeout = self.listener.idle_timeout;
+        let mut idle_timeout = self.listener().idle_timeout;
         if facts.welcome == Welcome::Stranger {
             idle_timeout = idle_timeout.min(STRANGER_TIMEOUT);
         }

@@ -26,7 +26,7 @@ pub use account::{AccountView, Released};
 pub use login::{DevicePrompt, LoginDone};
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
-pub use status::{AccountStatus, HoldView, PaceView, PauseView, QueueCounts, SignInView, Status};
+pub use status::{AccountStatus, HoldView, PaceView, PauseView, QueueCounts, RemovedAccount, SignInView, Status};
 
 /// The operations of a running relay. Cheap to clone.
 #[derive(Clone)]
@@ -84,6 +84,11 @@ impl Ops {
             feed: self.feed.clone(),
             config: self.config.clone(),
         }
+    }
+
+    /// Waits until the writer and the scheduler have answered: whether both are still there.
+    pub async fn answers(&self) -> bool {
+        self.store.answers().await && self.schedule.answers().await
     }
 
     /// The configured account of this mailbox.

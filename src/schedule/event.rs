@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::window::Load;
 use crate::config::Config;
 use crate::message::{Address, QueueId};
-use crate::store::{Hold, Waiting};
+use crate::store::{Hold, Sent, Waiting};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -71,7 +71,12 @@ pub enum Event {
         account: Address,
     },
     /// Another configuration is in force.
-    Configured(Arc<Config>),
+    Configured {
+        /// It.
+        config: Arc<Config>,
+        /// What the logins that are new in it have sent in the last day. Does not count for a login whose pace is known.
+        sent: Vec<Sent>,
+    },
     /// Time has passed.
     Woken,
 }

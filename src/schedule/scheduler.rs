@@ -1,5 +1,6 @@
 //! The pure core: events and the time go in, actions come out. No socket, no database, no clock of its own.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -91,13 +92,9 @@ impl Scheduler {
     /// Begins with what an earlier run has left: the holds, and what was sent in the last day by login.
     pub fn new(config: &Config, holds: Vec<Hold>, sent: &[Sent], crashed: bool, now: Timestamp) -> Self {
         let mut scheduler = Self::default();
-        scheduler.configure(config);
-        for (login, pace) in &mut scheduler.paces {
-            let of_login: Vec<Sent> = sent.iter().filter(|sent| sent.login == *login).cloned().collect();
-            pace.restore(&of_login);
-            if crashed {
-                pace.assume_unrecorded(now);
-            }
+        scheduler.configure(config, sent);
+        if crashed {
+            scheduler.paces.values_mut().for_each(|pace| pace.assume_unrecorded(now));
         }
         for hold in holds {
             // The account may come back, and then it is still held.
@@ -132,7 +129,7 @@ impl Scheduler {
             Event::SignedIn { account } => self.signed_in(&account, now, &mut actions),
             Event::Probed { account, result } => self.probed(&account, result, now, &mut actions),
             Event::Changed { account } => self.with(&account, |queue| queue.window.forget()),
-            Event::Configured(config) => self.configure(&config),
+            Event::Configured { config, sent } => self.configure(&config, &sent),
             Event::Woken if self.look_again_at.is_none_or(|when| when <= now) => {
                 self.look_again_at = Some(now + LOOK_AGAIN);
                 self.forget_windows();
@@ -209,7 +206,7 @@ impl Scheduler {
     }
 
     /// Accounts that are gone take nothing with them: their mail waits in the store until they are back or it is moved.
-    fn configure(&mut self, config: &Config) {
+    fn configure(&mut self, config: &Config, sent: &[Sent]) {
         self.retry.clone_from(&config.queue.retry);
         for (mailbox, queue) in &mut self.queues {
             queue.is_removed = config.account(mailbox).is_none();
@@ -225,7 +222,13 @@ impl Scheduler {
         }
         // A pace outlives its account: what a login has sent today counts, should it come back.
         for (login, limits) in limits {
-            self.paces.entry(login).or_insert_with(|| Pace::new(limits)).limit(limits);
+            match self.paces.entry(login) {
+                Entry::Occupied(mut known) => known.get_mut().limit(limits),
+                Entry::Vacant(new) => {
+                    let of_login: Vec<Sent> = sent.iter().filter(|sent| sent.login == *new.key()).cloned().collect();
+                    new.insert(Pace::new(limits)).restore(&of_login);
+                }
+            }
         }
     }
 

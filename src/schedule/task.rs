@@ -78,9 +78,18 @@ impl Inbox {
 
     /// Where every account stands; empty when the scheduler has ended.
     pub async fn standings(&self) -> Vec<Standing> {
+        self.ask().await.unwrap_or_default()
+    }
+
+    /// Waits for an answer: whether the scheduler is still there.
+    pub async fn answers(&self) -> bool {
+        self.ask().await.is_some()
+    }
+
+    async fn ask(&self) -> Option<Vec<Standing>> {
         let (answer, answered) = oneshot::channel();
         let _ = self.events.send(Letter::Standings(answer));
-        answered.await.unwrap_or_default()
+        answered.await.ok()
     }
 }
 

@@ -283,6 +283,11 @@ impl Store {
         self.shared.writer.close().await;
     }
 
+    /// Waits until the writer has committed what it was given so far: whether it is still there.
+    pub async fn answers(&self) -> bool {
+        self.shared.writer.answers().await
+    }
+
     /// Waits until the writer has died of a panic: the process has to end, because nothing can be stored any more. Waits for ever
     /// when the store is closed in order.
     pub async fn writer_gone(&self) {

@@ -46,6 +46,8 @@ pub struct WriterHandle {
 
 enum Order {
     Write(Job),
+    /// An answer once what came before is committed.
+    Ask(oneshot::Sender<()>),
     Close,
 }
 
@@ -81,6 +83,12 @@ impl WriterHandle {
         let job = Job { change, answer: Answer { to, octets, _room: room } };
         self.orders.send(Order::Write(job)).await.map_err(|_| CommitError::Closed)?;
         answered.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// Waits until what was handed over so far is committed: whether the writer is still there. Writes nothing.
+    pub async fn answers(&self) -> bool {
+        let (to, answered) = oneshot::channel();
+        self.orders.send(Order::Ask(to)).await.is_ok() && answered.await.is_ok()
     }
 
     /// Ends the writer once it has committed what waits.
@@ -173,10 +181,12 @@ impl Writer {
     fn run(mut self, mut waiting: mpsc::Receiver<Order>) {
         while let Some(order) = waiting.blocking_recv() {
             let mut batch = Batch::default();
+            let mut asked = Vec::new();
             let mut next = Some(order);
             while let Some(order) = next {
                 match order {
                     Order::Write(job) => batch.push(job),
+                    Order::Ask(to) => asked.push(to),
                     // What was handed over before is still received, nothing new is.
                     Order::Close => waiting.close(),
                 }
@@ -185,6 +195,10 @@ impl Writer {
             if !batch.changes.is_empty() {
                 self.commit(batch);
                 self.engine.settle();
+            }
+            for to in asked {
+                // Who no longer waits need not hear it.
+                let _ = to.send(());
             }
         }
     }

@@ -47,8 +47,9 @@ impl Site {
     }
 
     /// Another configuration, as a reload brings it.
-    fn configure(&self, top: &str, below: &str) {
-        self.relay.configure(Self::read(&self.simulator, self.folder.path(), top, below));
+    async fn configure(&self, top: &str, below: &str) {
+        let config = Self::read(&self.simulator, self.folder.path(), top, below);
+        assert_eq!(self.relay.configure(config).await.unwrap(), [""; 0], "nothing of it needs a restart");
     }
 
     /// What is accepted next; its app, its account, the mailbox it left through.
@@ -91,7 +92,7 @@ async fn a_listener_that_checks_passwords_takes_mail_from_those_who_know_one() {
     let site = Site::with("", &apps).await;
     let file = site.folder.path().join("printers");
     std::fs::write(&file, "the first password\n").unwrap();
-    site.configure("", &apps);
+    site.configure("", &apps).await;
 
     let Some((taken, said)) = swaks(&site, &["--from", MAILBOX]).await else { return site.stop().await };
     assert!(!taken && said.contains("530 5.7.0 log in first"), "{said}");
@@ -104,7 +105,7 @@ async fn a_listener_that_checks_passwords_takes_mail_from_those_who_know_one() {
 
     // The password is changed, and the configuration read again.
     std::fs::write(&file, "the second password\n").unwrap();
-    site.configure("", &apps);
+    site.configure("", &apps).await;
     let (taken, said) = swaks(&site, &login("printers", "the first password")).await.unwrap();
     assert!(!taken && said.contains("535 5.7.8"), "{said}");
     let (taken, said) = swaks(&site, &login("printers", "the second password")).await.unwrap();
@@ -169,7 +170,7 @@ async fn a_mail_of_cron_arrives() {
     assert!(!text.contains("Reply-To"), "nobody can answer root: {text}");
 
     // Without the key the envelope has to be whole, and the refusal says what to do.
-    site.configure("", LISTENER);
+    site.configure("", LISTENER).await;
     blocking(move || {
         let mut client = Client::greeted(door);
         let refusal = client.ask("MAIL FROM:<root>");

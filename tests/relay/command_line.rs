@@ -71,9 +71,21 @@ impl Daemon {
 
     /// Starts it and waits for `ready`.
     pub fn start(&mut self, environment: &[(&str, &str)]) {
-        let stderr = File::create(&self.stderr).unwrap();
         let mut command = program(&self.config);
-        command.arg("run").envs(environment.iter().copied()).stdout(Stdio::null()).stderr(stderr);
+        command.arg("run").envs(environment.iter().copied()).stdout(Stdio::null());
+        self.spawn(command, environment);
+    }
+
+    /// Starts it by another program, which is told what to run, and waits for `ready`.
+    pub fn start_by(&mut self, other: impl FnOnce(&Command) -> Command) {
+        let mut command = program(&self.config);
+        command.arg("run");
+        let command = other(&command);
+        self.spawn(command, &[]);
+    }
+
+    fn spawn(&mut self, mut command: Command, environment: &[(&str, &str)]) {
+        command.stderr(File::create(&self.stderr).unwrap());
         self.child = Some(command.spawn().unwrap());
         let since = Instant::now();
         while !self.said().lines().any(|line| line == "ready") {
@@ -106,8 +118,13 @@ impl Daemon {
 
     /// SIGTERM, not waited for.
     pub fn tell_to_stop(&self) {
+        self.signal("TERM");
+    }
+
+    pub fn signal(&self, name: &str) {
         let child = self.child.as_ref().unwrap();
-        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        let kill = Command::new("kill").args(["-s", name]).arg(child.id().to_string()).status();
+        assert!(kill.unwrap().success());
     }
 
     /// Waits for its end; the exit code.
@@ -245,7 +262,7 @@ async fn what_stands_in_the_way_of_a_start_is_said_in_one_line() {
         assert_eq!(daemon.terminate(), Some(0));
 
         let missing = elsewhere.path().join("missing.toml");
-        assert_fails(&run(&missing, &["run"]), 1, "cannot be read");
+        assert_fails(&run(&missing, &["run"]), 2, "cannot be read");
 
         // A file where the folder should be: not even root can write there.
         let text = std::fs::read_to_string(&another).unwrap();

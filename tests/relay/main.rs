@@ -11,6 +11,7 @@ mod interop;
 mod letters;
 mod machine;
 mod protocol;
+mod reload;
 mod sign_in;
 mod smart_hosts;
 mod stop;

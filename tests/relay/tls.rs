@@ -188,7 +188,7 @@ async fn a_renewed_certificate_needs_no_restart() {
     assert_ne!(authority.certificate(), before);
     // What a reload does: no need to wait for the next look then.
     let config = rig.relay.ops().config.borrow().clone();
-    rig.relay.configure(Arc::unwrap_or_clone(config));
+    rig.relay.configure(Arc::unwrap_or_clone(config)).await.unwrap();
     let since = Instant::now();
     while certificate_at(door, &authority).await != authority.certificate() {
         assert!(since.elapsed() < PATIENCE, "the old certificate is still there");

@@ -291,9 +291,9 @@ fn an_account_that_goes_and_comes_back_is_still_held_and_sends_nothing_twice() {
     let mut scheduler = Scheduler::new(&both, Vec::new(), &[], false, start());
     wake(&mut scheduler, &[], start());
     assert_eq!(attempts(&accept(&mut scheduler, 1, start())), [1]);
-    scheduler.on(Event::Configured(Arc::new(one)), start());
+    scheduler.on(Event::Configured { config: Arc::new(one), sent: Vec::new() }, start());
     assert_eq!(scheduler.standings(start()).len(), 1);
-    let actions = scheduler.on(Event::Configured(Arc::new(both)), start());
+    let actions = scheduler.on(Event::Configured { config: Arc::new(both), sent: Vec::new() }, start());
     for action in actions {
         let Action::Load(account, load) = action else { continue };
         let messages = Some(if account == lms() { vec![waiting(1)] } else { Vec::new() });
@@ -304,7 +304,7 @@ fn an_account_that_goes_and_comes_back_is_still_held_and_sends_nothing_twice() {
     let mut scheduler =
         Scheduler::new(&config(&[("erp@contoso.com", "erp@contoso.com")]), vec![manual], &[], false, start());
     let back = config(&[("lms@contoso.com", "lms@contoso.com")]);
-    scheduler.on(Event::Configured(Arc::new(back)), start());
+    scheduler.on(Event::Configured { config: Arc::new(back), sent: Vec::new() }, start());
     assert!(scheduler.standings(start())[0].hold.is_some());
 }
 
