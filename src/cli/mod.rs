@@ -3,6 +3,7 @@
 mod check_config;
 mod daemon;
 mod demo;
+mod health;
 mod login;
 mod show;
 
@@ -53,6 +54,8 @@ enum Command {
     Login(login::LoginArgs),
     /// How things stand: accounts, sign-ins, holds, queue, pace
     Status(Json),
+    /// Whether the relay is well, by its exit code: 0 yes, 1 no, 3 not running
+    Health(Json),
     /// Send a real mail and print Exchange's own reply
     SendTest(SendTestArgs),
     /// The queue
@@ -178,6 +181,7 @@ async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyh
         Command::Simulator(args) => crate::simulator::run(*args).await.map(|()| ExitCode::SUCCESS),
         Command::Login(args) => login::run(path, args).await,
         Command::CheckConfig => Ok(check_config::run(path)),
+        Command::Health(output) => health::run(path, &output).await,
         Command::Status(output) => {
             let status = client(path)?.status().await?;
             print(&output, &status, || show::status(&status))

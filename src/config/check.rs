@@ -38,6 +38,14 @@ pub(super) fn config(contents: &str, file: &Path, environment: &Environment, tod
     }
 }
 
+/// What can be made of a file whatever is wrong with it: only for those who ask for single values.
+pub(super) fn at_a_glance(contents: &str, file: &Path, environment: &Environment, today: Date) -> Config {
+    let mut review = Review::new(file, today);
+    let mut root = document::parse(contents, &mut review);
+    overrides::apply(environment, &mut root, &mut review);
+    top(&root, &mut review)
+}
+
 fn top(root: &Table, review: &mut Review) -> Config {
     let top = Section::open(String::new(), Place::File, root, &ROOT, review);
     let admin = one("admin", root, review);

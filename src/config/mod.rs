@@ -11,6 +11,7 @@ mod check;
 mod command;
 mod document;
 mod environment;
+mod glance;
 mod keys;
 mod overrides;
 mod problem;
@@ -30,6 +31,7 @@ pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
 pub use app::{App, SenderPattern};
 pub use certificate::{Certificate, CertificateError};
 pub use environment::Environment;
+pub use glance::Glance;
 pub use problem::{Place, Problem, Problems};
 pub use reload::Followed;
 pub use secret::{Secret, SecretError, SecretSource};
@@ -85,24 +87,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn load(path: &Path, environment: &Environment) -> Result<Self, Problems> {
-        let name = path.display().to_string();
-        let mut octets = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut octets));
-        if let Err(error) = read {
-            let text = format!("cannot be read: {}; --config names another file", secret::cause(&error));
-            return Err(Problems::of_file(&name, text));
-        }
-        if octets.len() as u64 > MAX_FILE {
-            return Err(Problems::of_file(&name, "is larger than 1 MiB: that is no configuration".to_owned()));
-        }
-        match String::from_utf8(octets) {
-            Ok(text) => check::config(&text, path, environment, today()),
-            Err(error) => {
-                let good = error.utf8_error().valid_up_to();
-                let line = error.as_bytes()[..good].split(|&octet| octet == b'\n').count();
-                Err(Problems::of_file(&name, format!("line {line} is not UTF-8: save the file in that encoding")))
-            }
-        }
+        check::config(&read_text(path)?, path, environment, today())
     }
 
     /// Checks a text as if it stood in the file `file_name`, which need not exist.
@@ -117,6 +102,24 @@ impl Config {
     pub fn account(&self, mailbox: &crate::message::Address) -> Option<&Arc<Account>> {
         self.accounts.iter().find(|account| account.mailbox == *mailbox)
     }
+}
+
+fn read_text(path: &Path) -> Result<String, Problems> {
+    let name = path.display().to_string();
+    let mut octets = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut octets));
+    if let Err(error) = read {
+        let text = format!("cannot be read: {}; --config names another file", secret::cause(&error));
+        return Err(Problems::of_file(&name, text));
+    }
+    if octets.len() as u64 > MAX_FILE {
+        return Err(Problems::of_file(&name, "is larger than 1 MiB: that is no configuration".to_owned()));
+    }
+    String::from_utf8(octets).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good].split(|&octet| octet == b'\n').count();
+        Problems::of_file(&name, format!("line {line} is not UTF-8: save the file in that encoding"))
+    })
 }
 
 fn today() -> jiff::civil::Date {

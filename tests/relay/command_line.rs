@@ -256,6 +256,7 @@ async fn what_stands_in_the_way_of_a_start_is_said_in_one_line() {
         configuration(&simulator, elsewhere.path(), &format!("[[listener]]\naddress = \"{}\"\n", daemon.door));
     std::fs::write(&another, same_port).unwrap();
     blocking(move || {
+        assert_fails(&run(&daemon.config, &["health"]), 3, "the relay is not running: nobody answers on");
         daemon.start(&[]);
         assert_fails(&run(&daemon.config, &["run"]), 1, "another xoauth2-relay is running on");
         assert_fails(&run(&another, &["run"]), 1, &format!("cannot listen on {}: another program", daemon.door));

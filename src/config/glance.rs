@@ -1,0 +1,54 @@
+//! The few values that a command needs which must work whatever else is wrong with the file, or when it may not be read.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::{Environment, check, read_text};
+
+/// What the file says about these, as far as it can be understood; else the defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Where the queue and the drop folder are.
+    pub data_dir: PathBuf,
+    /// Where `/healthz` answers.
+    pub admin: SocketAddr,
+}
+
+impl Glance {
+    /// Looks at a file. Blocks on the disk.
+    pub fn at(path: &Path, environment: &Environment) -> Self {
+        // A program of any user may ask, and the file may hold secrets: that it cannot be read is nothing out of the ordinary.
+        let text = read_text(path).unwrap_or_default();
+        let config = check::at_a_glance(&text, path, environment, super::today());
+        Self { data_dir: config.data_dir, admin: config.admin.address }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn glance(text: &str, environment: &Environment) -> Glance {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.toml");
+        std::fs::write(&path, text).unwrap();
+        Glance::at(&path, environment)
+    }
+
+    #[test]
+    fn what_can_be_understood_of_a_broken_file_counts() {
+        let text = "data_dir = \"/srv/relay\"\ncolour = \"red\"\n[admin]\naddress = \"127.0.0.1:9\"\n[[account]]\nmailbox = 3\n";
+        let expected = Glance { data_dir: PathBuf::from("/srv/relay"), admin: "127.0.0.1:9".parse().unwrap() };
+        assert_eq!(glance(text, &Environment::default()), expected);
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_and_the_environment_count() {
+        let defaults = Glance::at(Path::new("/no/such/file"), &Environment::default());
+        assert_eq!(defaults.data_dir, Path::new("/var/lib/xoauth2-relay"));
+        assert_eq!(defaults.admin, "127.0.0.1:8025".parse().unwrap());
+        let elsewhere = Environment::from([("XOAUTH2_RELAY__DATA_DIR", "/srv/relay")]);
+        assert_eq!(Glance::at(Path::new("/no/such/file"), &elsewhere).data_dir, Path::new("/srv/relay"));
+        assert_eq!(glance("data_dir = \"/other", &elsewhere).data_dir, Path::new("/srv/relay"));
+    }
+}
