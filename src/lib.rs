@@ -15,6 +15,7 @@ pub mod message;
 pub mod ops;
 pub mod outbound;
 pub mod password;
+pub mod pickup;
 pub mod registry;
 pub mod relay;
 pub mod schedule;

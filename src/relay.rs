@@ -18,6 +18,7 @@ use crate::journal::Feed;
 use crate::message::Address;
 use crate::ops::Ops;
 use crate::outbound::{Pool, Sender};
+use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
 use crate::shelf::VaultShelf;
@@ -315,6 +316,13 @@ impl Sockets {
             let (stop, tasks) = (door.stop.clone(), door.tasks.clone());
             let serve = inbound::serve(socket, listener, behind.clone(), stop, tasks);
             watcher.over(door, "a listener", serve);
+        }
+        match Folder::prepare(&ops.config.borrow().data_dir) {
+            Ok(folder) => {
+                let taking = pickup::run(folder, behind, ops.store.clone(), door.stop.clone());
+                watcher.over(door, "the drop folder", taking);
+            }
+            Err(error) => tracing::error!(%error, "there is no drop folder: sendmail cannot be used"),
         }
         let admin = self.admin.local_addr().unwrap_or(ops.config.borrow().admin.address);
         let (alive, healthy) = watch::channel(true);

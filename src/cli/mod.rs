@@ -5,8 +5,10 @@ mod daemon;
 mod demo;
 mod health;
 mod login;
+mod sendmail;
 mod show;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ use crate::store::RecipientState;
 /// What went wrong has been said: exit with this code.
 const FAILED: u8 = 1;
 const NOT_RUNNING: u8 = 3;
+/// Where the configuration is unless somebody says otherwise.
+const CONFIG: &str = "/etc/xoauth2-relay/relay.toml";
 
 /// A local SMTP relay that lets programs which only know "SMTP server and password" send through Microsoft 365.
 #[derive(Parser)]
@@ -35,7 +39,7 @@ struct Cli {
         global = true,
         value_name = "PATH",
         env = "XOAUTH2_RELAY_CONFIG",
-        default_value = "/etc/xoauth2-relay/relay.toml"
+        default_value = CONFIG
     )]
     config: PathBuf,
     #[command(subcommand)]
@@ -64,6 +68,13 @@ enum Command {
     /// The accounts
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Take a mail from standard input, as sendmail does; also when called by that name
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// Options and recipients as of sendmail
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Check the configuration and report every problem at once
     CheckConfig,
 }
@@ -136,6 +147,11 @@ enum AccountCommand {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if sendmail::is_called(arguments.next().as_ref()) {
+        let config = std::env::var_os("XOAUTH2_RELAY_CONFIG").filter(|path| !path.is_empty());
+        return sendmail::run(&config.map_or_else(|| PathBuf::from(CONFIG), PathBuf::from), arguments);
+    }
     let cli = Cli::parse();
     // Before there are threads: it changes the environment.
     let inherited =
@@ -181,6 +197,7 @@ async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyh
         Command::Simulator(args) => crate::simulator::run(*args).await.map(|()| ExitCode::SUCCESS),
         Command::Login(args) => login::run(path, args).await,
         Command::CheckConfig => Ok(check_config::run(path)),
+        Command::Sendmail { arguments } => Ok(sendmail::run(path, arguments)),
         Command::Health(output) => health::run(path, &output).await,
         Command::Status(output) => {
             let status = client(path)?.status().await?;

@@ -12,6 +12,10 @@ pub struct Glance {
     pub data_dir: PathBuf,
     /// Where `/healthz` answers.
     pub admin: SocketAddr,
+    /// The largest message that any listener takes, in octets.
+    pub max_message_size: u64,
+    /// The most recipients that any listener takes.
+    pub max_recipients: usize,
 }
 
 impl Glance {
@@ -20,7 +24,13 @@ impl Glance {
         // A program of any user may ask, and the file may hold secrets: that it cannot be read is nothing out of the ordinary.
         let text = read_text(path).unwrap_or_default();
         let config = check::at_a_glance(&text, path, environment, super::today());
-        Self { data_dir: config.data_dir, admin: config.admin.address }
+        let listeners = config.listeners;
+        Self {
+            data_dir: config.data_dir,
+            admin: config.admin.address,
+            max_message_size: listeners.iter().map(|listener| listener.max_message_size).max().unwrap_or(u64::MAX),
+            max_recipients: listeners.iter().map(|listener| listener.max_recipients).max().unwrap_or(usize::MAX),
+        }
     }
 }
 
@@ -38,8 +48,11 @@ mod tests {
     #[test]
     fn what_can_be_understood_of_a_broken_file_counts() {
         let text = "data_dir = \"/srv/relay\"\ncolour = \"red\"\n[admin]\naddress = \"127.0.0.1:9\"\n[[account]]\nmailbox = 3\n";
-        let expected = Glance { data_dir: PathBuf::from("/srv/relay"), admin: "127.0.0.1:9".parse().unwrap() };
-        assert_eq!(glance(text, &Environment::default()), expected);
+        let seen = glance(text, &Environment::default());
+        assert_eq!((seen.data_dir.as_path(), seen.admin), (Path::new("/srv/relay"), "127.0.0.1:9".parse().unwrap()));
+        let text = "[[listener]]\naddress = \"127.0.0.1:1\"\nmax_message_size = \"1 MiB\"\nmax_recipients = 7\n";
+        let seen = glance(text, &Environment::default());
+        assert_eq!((seen.max_message_size, seen.max_recipients), (1 << 20, 7));
     }
 
     #[test]

@@ -100,7 +100,7 @@ mod tests {
     use crate::config::{Config, Environment};
 
     const ACCOUNT: &str = "[[account]]\nmailbox = \"lms@contoso.com\"\ntenant = \"contoso.onmicrosoft.com\"\n\
-        client_id = \"00000000-0000-0000-0000-000000000000\"\n";
+        client_id = \"11111111-0000-0000-0000-000000000000\"\n";
 
     fn config(top: &str, tables: &str) -> Config {
         let text = format!("hostname = \"relay.test\"\n{top}\n{tables}\n{ACCOUNT}");

@@ -8,18 +8,18 @@ const MAX_SUBJECT: usize = 400;
 
 /// The fields that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// The addresses of `From`, of all such fields if there are several.
-    pub(super) from: Vec<Address>,
+    pub(crate) from: Vec<Address>,
     /// The end of the header was seen, so that no further `From` can come.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
     /// The raw `Subject`, unfolded, without control characters, cut to a reasonable length.
-    pub(super) subject: Option<String>,
+    pub(crate) subject: Option<String>,
 }
 
 impl Head {
     /// Reads them from the beginning of a message.
-    pub(super) fn read(message: &[u8]) -> Self {
+    pub(crate) fn read(message: &[u8]) -> Self {
         let headers = Headers::scan(message);
         Self {
             from: headers

@@ -75,7 +75,7 @@ pub struct Door<I> {
 
 impl<I> Door<I> {
     /// The configuration as it is now.
-    pub(super) fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
     }
 }

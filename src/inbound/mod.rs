@@ -29,6 +29,7 @@ mod wire;
 
 pub use auth::{Login, Password};
 pub use doorkeeper::{Doorkeeper, PasswordReader};
+pub(crate) use head::Head;
 pub use intake::{AcceptError, BodyWriter, Door, Intake, Room};
 pub use listener::{bind, serve};
 pub use queue_intake::QueueIntake;

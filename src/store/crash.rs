@@ -10,6 +10,10 @@ pub const BEFORE_COMMIT: &str = "before_commit";
 pub const AFTER_COMMIT_BEFORE_ANSWER: &str = "after_commit_before_answer";
 /// Finished messages are gone from the database, their body files are not.
 pub const BEFORE_BODY_REMOVAL: &str = "before_body_removal";
+/// Files of the drop folder have the names of their messages, nothing of them is in the queue.
+pub const AFTER_PICKUP_RENAME: &str = "after_pickup_rename";
+/// A message from the drop folder is in the queue, its file is still there.
+pub const AFTER_PICKUP_COMMIT: &str = "after_pickup_commit";
 
 /// Dies here if the environment says so.
 #[cfg(debug_assertions)]

@@ -85,6 +85,8 @@ impl Store {
             set_aside(&folder).map_err(unusable)?;
         }
         make_folder(&folder).map_err(unusable)?;
+        let unusable = |error: std::io::Error| StoreError::Unusable { path: database.clone(), why: error.to_string() };
+        keep_private(&database).map_err(unusable)?;
         let opened = sqlite::open(&database)?;
         Self::start(opened, Bodies::new(Some(&folder)), Space::new(Some(dir.to_owned())))
     }
@@ -310,6 +312,25 @@ fn set_aside(folder: &Path) -> std::io::Result<()> {
     let aside = folder.with_file_name(format!("bodies-without-queue-{}", Timestamp::now().as_second()));
     tracing::error!(kept = %aside.display(), "there are bodies but no queue.db: they are kept apart, in case the queue comes back");
     std::fs::rename(folder, aside)
+}
+
+/// Other users may pass through the data folder to the drop folder: the mail in the queue is not for them. `SQLite` gives the files that
+/// it makes beside it the same mode.
+fn keep_private(database: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(database)?;
+    for beside in ["", "-wal", "-shm"] {
+        let mut path = database.as_os_str().to_owned();
+        path.push(beside);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn make_folder(folder: &Path) -> std::io::Result<()> {

@@ -40,14 +40,15 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl DataDir {
-    /// Makes the folder if it is not there (for its owner, and for its group to reach the control socket) and takes the lock of it.
+    /// Makes the folder if it is not there and takes the lock of it. The folder is for its owner, for its group to reach the control
+    /// socket, and for others to pass through to the drop folder; what is in it is private by its own mode.
     pub fn lock(path: &Path) -> Result<Self, LockError> {
         let unusable = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| LockError::Unusable { doing, path, source }
         };
         if !path.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unusable("make", path))?;
+            DirBuilder::new().recursive(true).mode(0o751).create(path).map_err(unusable("make", path))?;
         }
         let file_path = path.join("lock");
         let mut options = OpenOptions::new();
@@ -122,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn a_new_folder_is_for_its_owner_alone() {
+    fn a_new_folder_can_be_listed_and_written_by_nobody_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data");
         let data_dir = DataDir::lock(&path).unwrap();
         assert_eq!(data_dir.path(), path);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o750);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o751);
     }
 
     #[test]

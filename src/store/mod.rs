@@ -5,7 +5,7 @@
 
 mod bodies;
 mod change;
-mod crash;
+pub(crate) mod crash;
 mod engine;
 mod handle;
 mod lock;

@@ -12,6 +12,7 @@ mod letters;
 mod machine;
 mod protocol;
 mod reload;
+mod sendmail;
 mod sign_in;
 mod smart_hosts;
 mod stop;
