@@ -25,7 +25,8 @@ const MODE: u32 = 0o3733;
 const STICKY: u32 = 0o1000;
 /// A file that has been in the making for so long will never be whole.
 const ABANDONED: Duration = Duration::from_hours(24);
-/// Names that are looked at in one go, so that a flood of files does not fill the memory.
+/// Files that are taken in one go, so that a flood of them does not fill the memory. What is no mail does not count: it cannot be in the
+/// way of mail.
 const SHARE: usize = 1000;
 
 /// The relay's side of the folder.
@@ -91,14 +92,15 @@ impl Folder {
     /// Looks what is there. Removes what was abandoned.
     pub(super) fn look(&self) -> io::Result<Found> {
         let mut found = Found::default();
-        for (n, entry) in fs::read_dir(&self.path)?.enumerate() {
-            if n >= SHARE {
-                found.more = true;
-                break;
-            }
+        for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
+            // Somebody else's folder could not be put aside: nothing is made of it, whatever its name.
+            if entry.file_type()?.is_dir() {
+                continue;
+            }
             let (name, path) = (entry.file_name(), entry.path());
             match Name::of(&name) {
+                Name::New if found.new.len() >= SHARE => found.more = true,
                 Name::New => found.new.push(path),
                 Name::Taken(id) => found.taken.push((id, path)),
                 Name::Unfinished => remove_if_abandoned(&path),
@@ -286,6 +288,24 @@ mod tests {
         let id = QueueId::from_number(7);
         fs::rename(path, folder.taken(id)).unwrap();
         assert_eq!(folder.look().unwrap().taken, [(id, folder.taken(id))]);
+    }
+
+    #[test]
+    fn any_number_of_files_is_taken_in_shares_and_other_names_are_in_nobodys_way() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let folder = Folder::prepare(data_dir.path()).unwrap();
+        for n in 0..=SHARE {
+            fs::write(folder.path().join(format!("{n}.mail")), "").unwrap();
+            fs::write(folder.path().join(format!(".{n}")), "").unwrap();
+        }
+        fs::create_dir(folder.path().join("folder.mail")).unwrap();
+        let found = folder.look().unwrap();
+        assert_eq!((found.new.len(), found.more), (SHARE, true));
+        for path in found.new {
+            fs::remove_file(path).unwrap();
+        }
+        let found = folder.look().unwrap();
+        assert_eq!((found.new.len(), found.more), (1, false));
     }
 
     #[test]

@@ -24,6 +24,22 @@ const TRY_AGAIN: u8 = 75;
 const NOT_ALLOWED: u8 = 77;
 const CONFIGURATION: u8 = 78;
 
+const HELP: &str = "\
+usage: sendmail [OPTIONS] [RECIPIENT…] < MESSAGE
+
+  -t          recipients stand in To, Cc and Bcc too; Bcc is taken out
+  -f ADDRESS  the sender; <> for none (also -r)
+  -F NAME     the sender's name, for a message without From
+  -i          a line with a lone dot does not end the message (also -oi)
+  -N WORDS    when to send notices: never, or success,failure,delay
+  -R PART     how much comes back with one: full or hdrs
+  -V ID       the sender's own name for the message
+  -v          say where the message was left
+
+The message is left for the relay in the drop folder; the relay need not run. Other options of sendmail are taken
+without effect. Exit codes are those of sysexits.h: 0 left, 64 usage, 65 data, 75 try again.
+";
+
 /// What to say, and with which code to end.
 struct Failure(u8, String);
 
@@ -51,6 +67,10 @@ fn obey(config: &Path, options: Options) -> Result<(), Failure> {
     match options.mode {
         Mode::Deliver => deliver(config, options),
         Mode::Nothing => Ok(()),
+        Mode::Help => {
+            print!("{HELP}");
+            Ok(())
+        }
         Mode::ShowQueue => Err(Failure(UNAVAILABLE, "the queue is shown by: xoauth2-relay queue list".to_owned())),
         Mode::Refused(why) => Err(Failure(USAGE, why)),
     }

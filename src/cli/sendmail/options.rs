@@ -40,6 +40,8 @@ pub(super) enum Mode {
     Deliver,
     /// `-bp`.
     ShowQueue,
+    /// `--help`.
+    Help,
     /// What the relay does anyway: `-q`, `-bi`.
     Nothing,
     /// Not offered, and why.
@@ -64,6 +66,8 @@ impl Options {
                 Some("-") => {
                     words.by_ref().for_each(|word| options.recipients.extend(super::message::addresses(&word)));
                 }
+                Some("-help") => options.mode = Mode::Help,
+                Some(letters) if letters.starts_with('-') => options.unknown.push(word),
                 Some(letters) if !letters.is_empty() => options.word(letters, &mut words)?,
                 _ => options.recipients.extend(super::message::addresses(&word)),
             }
@@ -183,6 +187,7 @@ mod tests {
             ("-- -odd@b.example", to(&["-odd@b.example"])),
             ("-v root", Options { verbose: true, ..to(&["root"]) }),
             ("-y root", Options { unknown: vec!["-y".to_owned()], ..to(&["root"]) }),
+            ("--verbose root", Options { unknown: vec!["--verbose".to_owned()], ..to(&["root"]) }),
             ("-q", Options { mode: Mode::Nothing, ..to(&[]) }),
             ("-q30m", Options { mode: Mode::Nothing, ..to(&[]) }),
             ("-bp", Options { mode: Mode::ShowQueue, ..to(&[]) }),
