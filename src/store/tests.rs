@@ -314,3 +314,13 @@ async fn bodies_without_their_queue_are_kept_apart() {
     assert_eq!(std::fs::read_to_string(aside.join(name)).unwrap(), "the only copy");
     assert!(std::fs::read_dir(folder.path().join("bodies")).unwrap().next().is_none());
 }
+
+#[tokio::test]
+async fn the_writer_answers_until_it_has_ended_and_writes_nothing_for_it() {
+    let store = Store::in_memory(None).unwrap();
+    let batches = store.batches();
+    assert!(store.answers().await);
+    assert_eq!(store.batches(), batches);
+    store.clone().close().await;
+    assert!(!store.answers().await);
+}

@@ -254,8 +254,8 @@ async fn a_crash_at_any_point_neither_loses_nor_repeats_what_was_left() {
         site = blocking(move || {
             // Nothing is sent before the crash, so that what arrives twice was taken twice.
             let hold =
-                crate::command_line::program(&site.config()).args(["account", "hold", MAILBOX]).status().unwrap();
-            assert!(hold.success());
+                crate::command_line::program(&site.config()).args(["account", "hold", MAILBOX]).output().unwrap();
+            assert!(hold.status.success());
             assert_eq!(site.daemon().terminate(), Some(0));
             site
         })
@@ -280,8 +280,8 @@ async fn a_crash_at_any_point_neither_loses_nor_repeats_what_was_left() {
             site.until("an empty folder", || site.left().is_empty());
             let queue = site.daemon().json(&["queue", "list", "--json"]);
             assert_eq!(queue.as_array().unwrap().len(), 1, "{point}: {queue}");
-            let release = crate::command_line::program(&site.config()).args(["account", "release", MAILBOX]).status();
-            assert!(release.unwrap().success());
+            let release = crate::command_line::program(&site.config()).args(["account", "release", MAILBOX]).output();
+            assert!(release.unwrap().status.success());
             site
         })
         .await;
