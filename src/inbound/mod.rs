@@ -34,4 +34,5 @@ pub use intake::{AcceptError, BodyWriter, Door, Intake, Room};
 pub use listener::{bind, serve};
 pub use queue_intake::QueueIntake;
 pub use route::{Refused, SaidIn};
+pub(crate) use route::{Route, route_of};
 pub use session::{Chunk, Event, Facts, LoginOutcome, Mail, Outcome, Session, Tls, Welcome};

@@ -10,11 +10,11 @@ use crate::registry;
 
 /// Where a message comes from and goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Route {
+pub(crate) struct Route {
     /// The app that sends it.
-    pub(super) app: Arc<App>,
+    pub(crate) app: Arc<App>,
     /// The account in whose queue it waits.
-    pub(super) account: Arc<Account>,
+    pub(crate) account: Arc<Account>,
 }
 
 /// A sender that is not among the app's.
@@ -49,7 +49,17 @@ pub(super) fn route(config: &Config, passwords: Passwords, mail: &Mail, head: &H
         }
         (Passwords::Checked, None) => return Err(Outcome::LoggedOut),
     };
-    let sender = mail.envelope.sender.as_ref();
+    route_of(config, app, user, mail.envelope.sender.as_ref(), head)
+}
+
+/// The same where the app is known.
+pub(crate) fn route_of(
+    config: &Config,
+    app: &Arc<App>,
+    user: Option<&str>,
+    sender: Option<&Address>,
+    head: &Head,
+) -> Result<Route, Outcome> {
     may_send(app, sender, head)?;
     let account = registry::account_for(config, app, user, sender, head.from.first()).ok_or(Outcome::NoAccount)?;
     Ok(Route { app: Arc::clone(app), account: Arc::clone(account) })

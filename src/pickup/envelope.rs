@@ -7,30 +7,37 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::letter::{Letter, Sender};
 use crate::config::Config;
-use crate::message::{Address, Envelope, Headers, Protocol, Trace};
+use crate::message::{Address, Envelope, EnvelopeId, Headers, Notify, Protocol, Recipient, Return, Trace};
 
 /// Where mail of the drop folder comes from: this machine.
 pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What stands behind the `@` of a name without one.
 pub(super) fn domain(config: &Config) -> &str {
-    &config.hostname
+    config.default_domain.as_deref().unwrap_or(&config.hostname)
 }
 
 /// The envelope as SMTP would have said it. The only place where one is made of a letter.
-///
-/// `letter.notify`, `.ret` and `.envid` are what RCPT NOTIFY and MAIL RET and ENVID are.
 pub(super) fn envelope(letter: &Letter, owner: &str, domain: &str) -> Result<Envelope, String> {
+    let notify = wish("NOTIFY", letter.notify.as_deref(), Notify::parse)?;
     let mut recipients = Vec::new();
     for recipient in &letter.recipients {
-        recipients.push(complete(recipient, domain)?);
+        recipients.push(Recipient { address: complete(recipient, domain)?, notify, orcpt: None });
     }
     let sender = match letter.sender {
         Sender::Null => None,
         _ => Some(sender_address(letter, owner, domain)?),
     };
-    let smtputf8 = recipients.iter().chain(&sender).any(|address| !address.is_ascii());
-    Ok(Envelope { sender, recipients, smtputf8 })
+    let smtputf8 = recipients.iter().map(|recipient| &recipient.address).chain(&sender).any(|it| !it.is_ascii());
+    let ret = wish("RET", letter.ret.as_deref(), Return::parse)?;
+    let envid = wish("ENVID", letter.envid.as_deref(), EnvelopeId::parse)?;
+    Ok(Envelope { sender, recipients, smtputf8, ret, envid })
+}
+
+/// What was wished of notices (RFC 3461), if anything was.
+fn wish<T>(name: &str, value: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, String> {
+    let parsed = value.map(|value| parse(value).ok_or_else(|| format!("its {name} cannot be understood: {value:?}")));
+    parsed.transpose()
 }
 
 pub(super) fn sender_address(letter: &Letter, owner: &str, domain: &str) -> Result<Address, String> {
@@ -93,7 +100,7 @@ mod tests {
         };
         let made = envelope(&letter(Sender::Owner, &["root", "you@example.com"]), "www-data", "relay.test").unwrap();
         assert_eq!(made.sender.unwrap().as_str(), "www-data@relay.test");
-        let recipients: Vec<_> = made.recipients.iter().map(ToString::to_string).collect();
+        let recipients: Vec<_> = made.recipients.iter().map(|recipient| recipient.address.to_string()).collect();
         assert_eq!(recipients, ["root@relay.test", "you@example.com"]);
         assert_eq!(envelope(&letter(Sender::Null, &["root"]), "cron", "relay.test").unwrap().sender, None);
         let named = letter(Sender::Address("lms@contoso.com".to_owned()), &["kät@example.com"]);

@@ -22,7 +22,7 @@ use super::folder::{self, Folder, Found, Opened};
 use super::letter::{Letter, LetterError, MAX_ENVELOPE};
 use super::users;
 use super::watch::Watch;
-use crate::inbound::{AcceptError, BodyWriter, Door, Head, Intake, Room};
+use crate::inbound::{AcceptError, BodyWriter, Door, Head, Intake, Outcome, Room, Route, route_of};
 use crate::message::{Address, Body, QueueId};
 use crate::registry;
 use crate::store::{Change, INLINE_LIMIT, Incoming, JournalEntry, Store, crash};
@@ -76,8 +76,8 @@ struct Contents {
     letter: Letter,
     owner: String,
     head: Head,
-    body: Body,
-    size: u64,
+    /// The message, of which the beginning was read.
+    reader: Reader,
 }
 
 impl<I: Intake> Pickup<I> {
@@ -160,7 +160,7 @@ impl<I: Intake> Pickup<I> {
         if !self.is_known(id).await? {
             let opened = open(path)?;
             let owner = users::name_of(opened.owner);
-            let contents = self.read(id, opened, owner).await?;
+            let contents = self.read(opened, owner).await?;
             self.accept(id, contents).await?;
             crash::point(crash::AFTER_PICKUP_COMMIT);
         }
@@ -178,7 +178,7 @@ impl<I: Intake> Pickup<I> {
             || self.store.archived(id).await.map_err(later)?.is_some())
     }
 
-    async fn read(&self, id: QueueId, opened: Opened, owner: String) -> Result<Contents, Trouble> {
+    async fn read(&self, opened: Opened, owner: String) -> Result<Contents, Trouble> {
         let config = self.door.config();
         let most = config.listeners.iter().map(|listener| listener.max_message_size).max().unwrap_or_default();
         if opened.size > most.saturating_add(MAX_ENVELOPE as u64) {
@@ -197,8 +197,11 @@ impl<I: Intake> Pickup<I> {
             reader.piece.splice(0..0, from_field(from.as_ref(), letter.name.as_deref(), &reader.piece));
             head = Head::read(&reader.piece);
         }
-        let (body, size) = self.body(id, reader).await?;
-        Ok(Contents { letter, owner, head, body, size })
+        if reader.piece.len() <= INLINE_LIMIT {
+            // What is all there hides nothing.
+            head.is_whole = true;
+        }
+        Ok(Contents { letter, owner, head, reader })
     }
 
     /// A small message into memory, a larger one into a file of its own, as those that come by SMTP.
@@ -221,7 +224,7 @@ impl<I: Intake> Pickup<I> {
 
     async fn accept(&self, id: QueueId, contents: Contents) -> Result<(), Trouble> {
         let config = self.door.config();
-        let Contents { letter, owner, head, body, size } = contents;
+        let Contents { letter, owner, head, reader } = contents;
         let envelope = envelope(&letter, &owner, domain(&config))
             .map_err(|why| Trouble::Bad(format!("left by {owner}, {why}")))?;
         let most = config.listeners.iter().map(|listener| listener.max_recipients).max().unwrap_or_default();
@@ -231,13 +234,16 @@ impl<I: Intake> Pickup<I> {
                 "left by {owner}, it has {recipients} recipients; max_recipients is {most}"
             )));
         }
-        let account = registry::account_for(&config, None, envelope.sender.as_ref(), head.from.as_ref())
-            .ok_or_else(|| Trouble::Later("there is no account to send it through".to_owned()))?;
+        let app = registry::app_for(&config, HERE, Some(APP));
+        let route = route_of(&config, app, None, envelope.sender.as_ref(), &head);
+        let Route { app, account } = route.map_err(|why| not_taken(&owner, why))?;
+        // Last, so that nothing is left of what is not taken.
+        let (body, size) = self.body(id, reader).await?;
         let received_at = self.door.clock.now();
         let incoming = Incoming {
             id,
             received_at,
-            app: registry::app_for(&config, HERE, Some(APP)).to_owned(),
+            app: app.name.clone(),
             account: account.mailbox.clone(),
             envelope,
             trace: trace(&owner),
@@ -256,6 +262,19 @@ impl<I: Intake> Pickup<I> {
             tracing::warn!(%id, %error, "could not write down who left a message");
         }
         Ok(())
+    }
+}
+
+fn not_taken(owner: &str, why: Outcome) -> Trouble {
+    match why {
+        Outcome::Sender(refused) => Trouble::Bad(format!(
+            "left by {owner}, its sender {} is not among \"senders\" of the app {}",
+            refused.sender, refused.app
+        )),
+        Outcome::SenderUnseen(app) => Trouble::Bad(format!(
+            "left by {owner}, its header is too long to compare with \"senders\" of the app {app}"
+        )),
+        _ => Trouble::Later("there is no account to send it through".to_owned()),
     }
 }
 
