@@ -2,6 +2,7 @@
 
 mod apps;
 mod bad_input;
+mod bytes;
 mod clients;
 mod command_line;
 mod crash;
