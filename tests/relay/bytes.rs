@@ -16,7 +16,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use xoauth2_relay::simulator::{Accepted, Options};
 
 use self::mail::{Added, Mail, mail};
-use self::program::{Manner, Program};
+pub use self::program::{Manner, Program};
 use crate::support::{LISTENER, MAILBOX, NOREPLY, PATIENCE, Rig, blocking, quick, without_received};
 
 /// So many mails go through one relay.

@@ -8,6 +8,7 @@ mod command_line;
 mod crash;
 mod day_away;
 mod delivery;
+mod dkim;
 mod interop;
 mod letters;
 mod machine;
