@@ -21,6 +21,7 @@ pub struct Field<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headers<'a> {
     fields: Vec<Field<'a>>,
+    start: usize,
     end: usize,
 }
 
@@ -28,10 +29,12 @@ impl<'a> Headers<'a> {
     /// Finds the fields at the beginning of `message`. Any of CRLF, CR and LF ends a line, as it will once it is sent on.
     ///
     /// The section ends before the first empty line, or before the first line that is no field: a message without a header has an
-    /// empty one. A message cut off within its header has the fields that are complete.
+    /// empty one. A message cut off within its header has the fields that are complete. The line that a mailbox file has in front of
+    /// each message (RFC 4155) belongs to none: programs that send such a message on forget to take it away.
     pub fn scan(message: &'a [u8]) -> Self {
         let mut fields = Vec::new();
-        let mut at = 0;
+        let start = mailbox_line(message);
+        let mut at = start;
         while let Some(colon) = field_name(&message[at..]) {
             let mut end = at;
             let (mut text_end, mut next) = line(message, end);
@@ -44,7 +47,7 @@ impl<'a> Headers<'a> {
             fields.push(Field { name, value: &message[value_span.clone()], value_span, span: at..next });
             at = next;
         }
-        Self { fields, end: at }
+        Self { fields, start, end: at }
     }
 
     /// All fields from the top.
@@ -62,6 +65,11 @@ impl<'a> Headers<'a> {
         self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
     }
 
+    /// Where the first field begins: behind the line of a mailbox file if there is one.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
     /// Where the header section ends: the place of the empty line, or of the body when there is none.
     pub fn end(&self) -> usize {
         self.end
@@ -74,6 +82,18 @@ fn field_name(rest: &[u8]) -> Option<usize> {
     let name = rest[..colon].trim_ascii_end();
     let fits = rest[colon] == b':' && !name.is_empty() && name.iter().all(|&b| (33..=126).contains(&b) || b >= 128);
     fits.then_some(colon)
+}
+
+/// How long the line `From somebody Sat Nov 21 09:00:00 2026` is if the message begins with one and a field follows. A text may begin
+/// with the word "From" too: it is told by the time of day.
+fn mailbox_line(message: &[u8]) -> usize {
+    let (text_end, next) = line(message, 0);
+    let is_time =
+        |word: &[u8]| matches!(word, [a, b, b':', c, d, ..] if [a, b, c, d].iter().all(|b| b.is_ascii_digit()));
+    let is_one = message.starts_with(b"From ")
+        && message[..text_end].split(|&b| b == b' ').skip(2).any(is_time)
+        && field_name(&message[next..]).is_some();
+    if is_one { next } else { 0 }
 }
 
 /// The end of the line's text, and where the next line begins.
@@ -106,6 +126,19 @@ mod tests {
         for field in headers.fields() {
             assert_eq!(&message[field.value_span.clone()], field.value);
             assert_eq!(&message[field.span.clone()][field.name.len()..][..1], b":");
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_mailbox_file_is_no_part_of_the_header() {
+        let line = "From lms@contoso.com Sat Nov 21 09:00:00 2026\r\n";
+        let message = format!("{line}Subject: x\r\n\r\n");
+        let headers = Headers::scan(message.as_bytes());
+        assert_eq!((headers.start(), headers.fields().len()), (line.len(), 1));
+        for message in [line, &format!("{line}\r\ntext"), "From 09:00 on\r\n", "From nine o'clock on\r\nNote: come\r\n"]
+        {
+            let headers = Headers::scan(message.as_bytes());
+            assert_eq!((headers.start(), headers.fields().len()), (0, 0), "{message:?}");
         }
     }
 

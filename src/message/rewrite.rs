@@ -62,6 +62,9 @@ pub fn rewrite(start: &[u8], size: u64, policy: &Policy<'_>) -> Rewritten {
     for field in section.fields {
         edits.write(field, start, &mut head);
     }
+    if headers.start() > 0 {
+        notes.push("the line of a mailbox file in front of the header was left out".to_owned());
+    }
     if section.needs_empty_line {
         head.extend_from_slice(b"\r\n");
         notes.push("an empty line was put between header and text".to_owned());
@@ -179,6 +182,10 @@ impl Edits {
     fn write(&self, field: &Field<'_>, message: &[u8], head: &mut Vec<u8>) {
         let value = if is(field, "From") {
             if Some(field.span.start) != self.from_at {
+                // A bare CR that now stands before a bare LF would be one line end with it, and the empty line would be gone.
+                if head.ends_with(b"\r") {
+                    head.push(b'\n');
+                }
                 return;
             }
             self.from.as_ref().and_then(|edit| edit.value.as_deref())

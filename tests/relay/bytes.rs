@@ -258,7 +258,12 @@ fn compare_bytes(handed: &Handed, arrived: &[u8]) -> Result<(), String> {
     }
     let same = rest.iter().zip(&expected).take_while(|(a, b)| a == b).count();
     let from = same.saturating_sub(40);
-    Err(format!("at octet {same}: {}\n{}", shown("expected", &expected[from..]), shown("arrived", &rest[from..])))
+    let handed_in = shown("handed in", &handed.mail.bytes);
+    Err(format!(
+        "at octet {same}: {}\n{}\n{handed_in}",
+        shown("expected", &expected[from..]),
+        shown("arrived", &rest[from..])
+    ))
 }
 
 /// What stands behind this field, if it is there.

@@ -119,11 +119,11 @@ async fn through_the_relay(rig: &Rig, mails: &BTreeMap<String, Vec<u8>>) -> BTre
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_still_good_where_the_sender_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(signer) = Signer::new(folder.path()) else { return };
-    let signed = signer.signed(&mails());
+    let Some(dkimpy) = Signer::new(folder.path()) else { return };
+    let signed = dkimpy.signed(&mails());
     let rig = Rig::start().await;
     let arrived = through_the_relay(&rig, &signed).await;
-    let (good, bad) = signer.verified(&arrived);
+    let (good, bad) = dkimpy.verified(&arrived);
     assert_eq!(bad, BTreeSet::new());
     assert_eq!(good, signed.keys().cloned().collect());
     rig.stop().await;
@@ -132,7 +132,7 @@ async fn a_signature_is_still_good_where_the_sender_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_breaks_where_the_relay_has_to_change_what_it_covers() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(signer) = Signer::new(folder.path()) else { return };
+    let Some(dkimpy) = Signer::new(folder.path()) else { return };
     let header = HEADER.replace("lms@contoso.com", "teacher@school.org");
     let mails = BTreeMap::from([
         ("another-sender", format!("{header}\r\nHello\r\n").into_bytes()),
@@ -142,15 +142,15 @@ async fn a_signature_breaks_where_the_relay_has_to_change_what_it_covers() {
             format!("{}\r\nHello\r\n", HEADER.replace("Message-ID: <one@lms.contoso.com>\r\n", "")).into(),
         ),
     ]);
-    let signed = signer.signed(&mails);
+    let signed = dkimpy.signed(&mails);
     let rig = Rig::start().await;
     let arrived = through_the_relay(&rig, &signed).await;
-    let (good, bad) = signer.verified(&arrived);
+    let (good, bad) = dkimpy.verified(&arrived);
     assert_eq!(good, BTreeSet::new());
     assert_eq!(bad, signed.keys().cloned().collect());
 
     // The signatures themselves are good: without the relay each verifies.
-    let (good, bad) = signer.verified(&signed);
+    let (good, bad) = dkimpy.verified(&signed);
     assert_eq!(bad, BTreeSet::new());
     assert_eq!(good, signed.keys().cloned().collect());
     rig.stop().await;

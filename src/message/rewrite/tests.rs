@@ -97,6 +97,15 @@ fn a_message_without_a_header_gets_one() {
 }
 
 #[test]
+fn the_line_of_a_mailbox_file_does_not_make_text_of_the_header() {
+    let message = format!("From: lms@contoso.com\r\n{IDS}\r\nHello");
+    let line = "From lms@contoso.com  Sat Nov  1 09:00:00 2026\r\n";
+    assert_eq!(leaves(&format!("{line}{message}")), message);
+    let notes = rewritten(format!("{line}{message}").as_bytes(), Some("lms@contoso.com")).notes;
+    assert_eq!(notes, ["the line of a mailbox file in front of the header was left out"]);
+}
+
+#[test]
 fn only_the_first_from_stays() {
     let message = format!("From: a@school.org\r\nFrom : lms@contoso.com\r\n{IDS}from: b@school.org\r\n c\r\n\r\n");
     assert_eq!(leaves(&message), format!("Reply-To: a@school.org\r\nFrom: lms@contoso.com\r\n{IDS}\r\n"));
@@ -105,6 +114,12 @@ fn only_the_first_from_stays() {
         notes.contains("MAIL FROM <> became <lms@contoso.com>; From a@school.org became lms@contoso.com; 2 more"),
         "{notes}"
     );
+}
+
+#[test]
+fn leaving_a_field_out_does_not_join_bare_line_ends_around_it() {
+    let message = format!("{IDS}From: lms@contoso.com\rFrom: b@school.org\r\n\nSubject: of the text");
+    assert_eq!(leaves(&message), format!("{IDS}From: lms@contoso.com\r\n\nSubject: of the text"));
 }
 
 #[test]

@@ -74,6 +74,12 @@ fn form() -> BoxedStrategy<Mail> {
         // A bare line end in the place of the empty line.
         1 => (header(), body::entity()).prop_map(|(header, entity)| header.with(&entity, b"\n")),
         2 => header().prop_map(|header| header.with(&Entity::default(), b"")),
+        // Taken from a mailbox file; the line in front goes.
+        1 => (other(), header(), body::entity()).prop_map(|(first, mut header, entity)| {
+            header.fields.insert(0, first);
+            let mail = header.with(&entity, b"\r\n");
+            Mail { bytes: [&b"From lms@contoso.com Sat Nov 21 09:00:00 2026\r\n"[..], &mail.bytes].concat(), ..mail }
+        }),
         // A line that is no field ends the header.
         2 => (header(), "[a-z]{1,9}( [a-z]{1,9}){0,3}\r\n").prop_map(|(header, junk)| header.with(&Entity::default(), junk.as_bytes())),
         2 => body::text().prop_map(|text| without_header(&[b"\r\n", &text[..]].concat(), b"")),
