@@ -212,4 +212,6 @@ fn with_space(value: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -7,18 +7,18 @@ use super::*;
 use crate::message::Protocol;
 use crate::smtp::DataEncoder;
 
-const RECEIVED: &str = "Received: from lms ([10.1.2.3])\r\n\tby relay.contoso.com with ESMTP id 0000000000007;\r\n\t\
+pub(super) const RECEIVED: &str = "Received: from lms ([10.1.2.3])\r\n\tby relay.contoso.com with ESMTP id 0000000000007;\r\n\t\
                         Mon, 4 Aug 2025 11:15:30 +0000\r\n";
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-fn rewritten(message: &[u8], sender: Option<&str>) -> Rewritten {
+pub(super) fn rewritten(message: &[u8], sender: Option<&str>) -> Rewritten {
     rewritten_part(message, message.len(), sender)
 }
 
-fn rewritten_part(start: &[u8], size: usize, sender: Option<&str>) -> Rewritten {
+pub(super) fn rewritten_part(start: &[u8], size: usize, sender: Option<&str>) -> Rewritten {
     let protocol = Protocol { extended: true, tls: false, authenticated: false };
     let trace = Trace { peer: "10.1.2.3".parse().unwrap(), helo: Some("lms".into()), protocol, user: None };
     let envelope = Envelope {
