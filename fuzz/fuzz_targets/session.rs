@@ -1,0 +1,143 @@
+//! The dialogue, line by line, with every outcome of a body: what is answered is well-formed, and what is taken was asked for.
+//!
+//! The input is a row of lines. `!N` in front of a line stands for one that the framing refuses; behind DATA the next line's length
+//! picks what becomes of the body.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use xoauth2_relay::inbound::{Event, Facts, Mail, Outcome, Room, Session, Welcome};
+use xoauth2_relay::message::QueueId;
+use xoauth2_relay::smtp::{Expect, LineError, Reply};
+
+const MOST_RECIPIENTS: usize = 3;
+
+const ERRORS: [LineError; 7] = [
+    LineError::TooLong,
+    LineError::BareLf,
+    LineError::BareCr,
+    LineError::Control(0),
+    LineError::NotLines,
+    LineError::Endless,
+    LineError::Tls,
+];
+
+const OUTCOMES: [Outcome; 5] =
+    [Outcome::TooLarge, Outcome::Flood, Outcome::Full, Outcome::Unavailable, Outcome::NoAccount];
+
+/// What the client may rely on, kept apart from what the session knows.
+#[derive(Default)]
+struct Expected {
+    sender: bool,
+    recipients: usize,
+}
+
+fuzz_target!(|input: &[u8]| {
+    let (flags, input) = input.split_first().map_or((0, input), |(flags, rest)| (*flags, rest));
+    let welcome = if flags & 1 == 0 { Welcome::Allowed } else { Welcome::Stranger };
+    let mut session = Session::new(Facts {
+        hostname: "relay.test".into(),
+        listener: "127.0.0.1:2525".parse().unwrap(),
+        max_message_size: 1000,
+        max_recipients: MOST_RECIPIENTS,
+        peer: "10.2.3.4".parse().unwrap(),
+        welcome,
+    });
+    check_reply(&session.greeting());
+    let mut expected = Expected::default();
+    let mut lines = input.split(|&b| b == b'\n');
+    while let Some(line) = lines.next() {
+        let room = if line.ends_with(b"\x01") { Room::None } else { Room::Enough };
+        let Some(line) = framed(line) else { continue };
+        let within_auth = session.expects() == Expect::AuthResponse;
+        match session.on(line, room) {
+            Event::Close(reply) => return check_reply(&reply),
+            Event::Reply(reply) => {
+                check_reply(&reply);
+                if !within_auth && let Ok(line) = line {
+                    expected.on(line, &reply, welcome);
+                }
+            }
+            Event::Body(reply, mail) => {
+                check_reply(&reply);
+                assert_eq!(reply.code(), 354);
+                expected.check_mail(&mail);
+                expected = Expected::default();
+                match session.on_body(outcome(lines.next().unwrap_or_default())) {
+                    Event::Reply(reply) => check_reply(&reply),
+                    Event::Close(reply) => return check_reply(&reply),
+                    Event::Body(..) => panic!("a body behind a body"),
+                }
+            }
+        }
+    }
+});
+
+/// The line as the framing would hand it over; `None` if it never would.
+fn framed(line: &[u8]) -> Option<Result<&[u8], LineError>> {
+    if let [b'!', digit, ..] = line {
+        return Some(Err(ERRORS[usize::from(*digit) % ERRORS.len()]));
+    }
+    let line = line.strip_suffix(b"\x01").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    (!line.iter().any(|&b| b.is_ascii_control() && b != b'\t')).then_some(Ok(line))
+}
+
+fn outcome(line: &[u8]) -> Outcome {
+    let id = QueueId::from_number(1);
+    OUTCOMES.get(line.len() % 8).copied().unwrap_or(Outcome::Queued(id))
+}
+
+impl Expected {
+    /// What a client would believe after this answer.
+    fn on(&mut self, line: &[u8], reply: &Reply, welcome: Welcome) {
+        let verb = line.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default().to_ascii_uppercase();
+        let good = reply.is_positive();
+        match &verb[..] {
+            b"MAIL" if good => {
+                assert_eq!(welcome, Welcome::Allowed, "a stranger may not send");
+                assert!(!self.sender, "a message within a message");
+                *self = Self { sender: true, recipients: 0 };
+            }
+            b"RCPT" if good => {
+                assert!(self.sender, "a recipient of no message");
+                self.recipients += 1;
+                assert!(self.recipients <= MOST_RECIPIENTS);
+            }
+            b"DATA" => assert!(!good, "250 to DATA without a body"),
+            b"EHLO" | b"HELO" | b"RSET" if good => *self = Self::default(),
+            _ => {}
+        }
+    }
+
+    fn check_mail(&self, mail: &Mail) {
+        assert!(self.sender, "a body without MAIL");
+        assert!(self.recipients > 0, "a body without RCPT");
+        assert_eq!(mail.envelope.recipients.len(), self.recipients);
+        let addresses = mail.envelope.recipients.iter().chain(&mail.envelope.sender);
+        for address in addresses {
+            assert!(address.is_ascii() || mail.envelope.smtputf8);
+            assert!(!address.as_str().chars().any(char::is_control));
+        }
+        let said = mail.trace.helo.iter().chain(&mail.trace.user);
+        for text in said {
+            assert!(!text.chars().any(char::is_control), "{text:?} goes into a log");
+        }
+    }
+}
+
+/// One reply and no more: RFC 5321 section 4.2, and nothing a client said can add a line or move a cursor.
+fn check_reply(reply: &Reply) {
+    let wire = reply.wire();
+    let lines: Vec<&str> = wire.strip_suffix("\r\n").expect("a reply ends").split("\r\n").collect();
+    let code = reply.code().to_string();
+    assert!((200..600).contains(&reply.code()));
+    for (n, line) in lines.iter().enumerate() {
+        assert!(line.len() <= 510, "{line}");
+        assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line:?}");
+        let (first, rest) = line.split_at(3);
+        assert_eq!(first, code);
+        assert_eq!(rest.starts_with(' '), n + 1 == lines.len(), "{wire:?}");
+        assert!(rest.starts_with([' ', '-']));
+    }
+}

@@ -1,0 +1,37 @@
+//! What several targets need.
+
+/// `bytes` in pieces whose sizes come from `sizes`, over and over: 1 to 256 octets each, or all at once if there are none.
+pub fn pieces<'a>(bytes: &'a [u8], sizes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let mut sizes = sizes.iter().cycle();
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let size = sizes.next().map_or(usize::MAX, |&size| usize::from(size) + 1).min(rest.len());
+        let (piece, behind) = rest.split_at(size);
+        rest = behind;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// The first octets as sizes for [`pieces`], and the rest as what is to be cut. The first octet of all says how many.
+pub fn sizes_and_bytes(input: &[u8]) -> (&[u8], &[u8]) {
+    match input.split_first() {
+        None => (&[], &[]),
+        Some((count, rest)) => rest.split_at(usize::from(count % 8).min(rest.len())),
+    }
+}
+
+/// A bare CR or LF made CRLF, and an end put behind the last line: what a message has to look like when it leaves.
+pub fn mended(message: &[u8]) -> Vec<u8> {
+    let mut mended = Vec::new();
+    for (n, &byte) in message.iter().enumerate() {
+        match byte {
+            b'\n' if n > 0 && message[n - 1] == b'\r' => {}
+            b'\r' | b'\n' => mended.extend_from_slice(b"\r\n"),
+            byte => mended.push(byte),
+        }
+    }
+    if !mended.is_empty() && !mended.ends_with(b"\r\n") {
+        mended.extend_from_slice(b"\r\n");
+    }
+    mended
+}
