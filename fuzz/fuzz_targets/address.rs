@@ -18,11 +18,16 @@ fuzz_target!(|input: &[u8]| {
     assert!(!text.chars().any(char::is_control));
 
     let line = format!("RCPT TO:<{address}>");
-    assert_eq!(Command::parse(line.as_bytes()), Ok(Command::Rcpt(address.clone())), "{line}");
+    assert_eq!(Command::parse(line.as_bytes()), Ok(Command::Rcpt(address.clone().into())), "{line}");
     let Ok(Command::Mail(mail)) = Command::parse(format!("MAIL FROM:<{address}> SIZE=7").as_bytes()) else {
         panic!("MAIL FROM:<{address}> SIZE=7 is not understood")
     };
     assert_eq!((mail.sender.as_ref(), mail.size), (Some(&address), 7));
+
+    if let Some(ascii) = address.in_ascii() {
+        assert!(ascii.is_ascii());
+        assert_eq!(ascii.in_ascii().as_ref(), Some(&ascii), "what is ASCII already stays as it is");
+    }
 
     for value in [format!(" <{address}>"), format!(" Name <{address}> (x)")] {
         let found = Mailboxes::find(value.as_bytes());

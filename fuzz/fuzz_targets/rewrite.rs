@@ -24,7 +24,7 @@ fn rewritten(start: &[u8], size: usize) -> Rewritten {
     let address = |text| Address::parse(text).unwrap();
     let protocol = Protocol { extended: true, tls: false, authenticated: false };
     let trace = Trace { peer: "10.1.2.3".parse().unwrap(), helo: Some("lms".into()), protocol, user: None };
-    let envelope = Envelope { sender: None, recipients: vec![address("a@example.com")], smtputf8: false };
+    let envelope = Envelope { recipients: vec![address("a@example.com").into()], ..Envelope::default() };
     let policy = Policy {
         sender: SenderPolicy::Rewrite,
         permitted: Permitted { mailbox: &address(MAILBOX), send_as: &[address(SEND_AS)] },

@@ -1,18 +1,18 @@
 //! The dialogue, line by line, with every outcome of a body: what is answered is well-formed, and what is taken was asked for.
 //!
-//! The input is a row of lines. `!N` in front of a line stands for one that the framing refuses; behind DATA the next line's length
-//! picks what becomes of the body.
+//! The input is a row of lines. `!N` in front of a line stands for one that the framing refuses; behind DATA and BDAT the next line's
+//! length picks what becomes of the body.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xoauth2_relay::inbound::{Event, Facts, Mail, Outcome, Room, Session, Welcome};
+use xoauth2_relay::inbound::{Chunk, Event, Facts, Mail, Outcome, Room, Session, Welcome};
 use xoauth2_relay::message::QueueId;
 use xoauth2_relay::smtp::{Expect, LineError, Reply};
 
 const MOST_RECIPIENTS: usize = 3;
 
-const ERRORS: [LineError; 7] = [
+const ERRORS: [LineError; 8] = [
     LineError::TooLong,
     LineError::BareLf,
     LineError::BareCr,
@@ -20,6 +20,7 @@ const ERRORS: [LineError; 7] = [
     LineError::NotLines,
     LineError::Endless,
     LineError::Tls,
+    LineError::Chunk,
 ];
 
 const OUTCOMES: [Outcome; 5] =
@@ -30,6 +31,7 @@ const OUTCOMES: [Outcome; 5] =
 struct Expected {
     sender: bool,
     recipients: usize,
+    chunks: bool,
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -63,15 +65,54 @@ fuzz_target!(|input: &[u8]| {
                 assert_eq!(reply.code(), 354);
                 expected.check_mail(&mail);
                 expected = Expected::default();
-                match session.on_body(outcome(lines.next().unwrap_or_default())) {
-                    Event::Reply(reply) => check_reply(&reply),
-                    Event::Close(reply) => return check_reply(&reply),
-                    Event::Body(..) => panic!("a body behind a body"),
+                if !settled(session.on_body(outcome(lines.next().unwrap_or_default()))) {
+                    return;
+                }
+            }
+            Event::Chunk(Chunk::Refused(_, reply)) => {
+                assert!(!reply.is_positive());
+                check_reply(&reply);
+            }
+            Event::Chunk(Chunk::Part(size)) => {
+                assert!(expected.sender && expected.recipients > 0, "a chunk of no message");
+                assert!(session.is_chunking());
+                expected.chunks = true;
+                let goes_on = match outcome(lines.next().unwrap_or_default()) {
+                    Outcome::Queued(_) => settled(session.on_chunk(size)),
+                    refused => {
+                        expected = Expected::default();
+                        settled(session.on_body(refused))
+                    }
+                };
+                if !goes_on {
+                    return;
+                }
+            }
+            Event::Chunk(Chunk::Last(_, mail)) => {
+                expected.check_mail(&mail);
+                expected = Expected::default();
+                if !settled(session.on_body(outcome(lines.next().unwrap_or_default()))) {
+                    return;
                 }
             }
         }
     }
 });
+
+/// The answer to a body or chunk; whether the session goes on.
+fn settled(event: Event) -> bool {
+    match event {
+        Event::Reply(reply) => {
+            check_reply(&reply);
+            true
+        }
+        Event::Close(reply) => {
+            check_reply(&reply);
+            false
+        }
+        Event::Body(..) | Event::Chunk(_) => panic!("a body behind a body"),
+    }
+}
 
 /// The line as the framing would hand it over; `None` if it never would.
 fn framed(line: &[u8]) -> Option<Result<&[u8], LineError>> {
@@ -97,10 +138,11 @@ impl Expected {
             b"MAIL" if good => {
                 assert_eq!(welcome, Welcome::Allowed, "a stranger may not send");
                 assert!(!self.sender, "a message within a message");
-                *self = Self { sender: true, recipients: 0 };
+                *self = Self { sender: true, ..Self::default() };
             }
             b"RCPT" if good => {
                 assert!(self.sender, "a recipient of no message");
+                assert!(!self.chunks, "a recipient behind the first chunk");
                 self.recipients += 1;
                 assert!(self.recipients <= MOST_RECIPIENTS);
             }
@@ -114,7 +156,8 @@ impl Expected {
         assert!(self.sender, "a body without MAIL");
         assert!(self.recipients > 0, "a body without RCPT");
         assert_eq!(mail.envelope.recipients.len(), self.recipients);
-        let addresses = mail.envelope.recipients.iter().chain(&mail.envelope.sender);
+        let recipients = mail.envelope.recipients.iter().map(|recipient| &recipient.address);
+        let addresses = recipients.chain(&mail.envelope.sender);
         for address in addresses {
             assert!(address.is_ascii() || mail.envelope.smtputf8);
             assert!(!address.as_str().chars().any(char::is_control));

@@ -20,17 +20,29 @@ pub fn sizes_and_bytes(input: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A bare CR or LF made CRLF, and an end put behind the last line: what a message has to look like when it leaves.
+/// A bare CR or LF made CRLF, and an end put behind the last line; a dot more for one with nothing but NULs in front of it in its line:
+/// what a message has to look like when it leaves.
 pub fn mended(message: &[u8]) -> Vec<u8> {
-    let mut mended = Vec::new();
+    let mut even = Vec::new();
     for (n, &byte) in message.iter().enumerate() {
         match byte {
             b'\n' if n > 0 && message[n - 1] == b'\r' => {}
-            b'\r' | b'\n' => mended.extend_from_slice(b"\r\n"),
-            byte => mended.push(byte),
+            b'\r' | b'\n' => even.push(b'\n'),
+            byte => even.push(byte),
         }
     }
-    if !mended.is_empty() && !mended.ends_with(b"\r\n") {
+    if !even.is_empty() && !even.ends_with(b"\n") {
+        even.push(b'\n');
+    }
+    let mut mended = Vec::new();
+    for line in even.split_inclusive(|&byte| byte == b'\n') {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let nuls = text.iter().take_while(|&&byte| byte == 0).count();
+        mended.extend_from_slice(&text[..nuls]);
+        if nuls > 0 && text[nuls..].starts_with(b".") {
+            mended.push(b'.');
+        }
+        mended.extend_from_slice(&text[nuls..]);
         mended.extend_from_slice(b"\r\n");
     }
     mended

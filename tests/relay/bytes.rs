@@ -282,17 +282,29 @@ fn behind<'a>(added: &Added, message: &'a [u8]) -> Option<&'a [u8]> {
         .then(|| &rest[length + end.len()..])
 }
 
-/// A bare CR or LF is made CRLF, and the last line has an end.
-fn mended(bytes: &[u8]) -> Vec<u8> {
-    let mut mended = Vec::with_capacity(bytes.len());
-    for (n, &byte) in bytes.iter().enumerate() {
+/// A bare CR or LF is made CRLF, and the last line has an end. A dot with nothing but NULs in front of it in its line gets another one,
+/// so that no server that drops NULs takes it for the end.
+fn mended(message: &[u8]) -> Vec<u8> {
+    let mut even = Vec::new();
+    for (n, &byte) in message.iter().enumerate() {
         match byte {
-            b'\n' if n > 0 && bytes[n - 1] == b'\r' => {}
-            b'\r' | b'\n' => mended.extend_from_slice(b"\r\n"),
-            byte => mended.push(byte),
+            b'\n' if n > 0 && message[n - 1] == b'\r' => {}
+            b'\r' | b'\n' => even.push(b'\n'),
+            byte => even.push(byte),
         }
     }
-    if !mended.is_empty() && !mended.ends_with(b"\r\n") {
+    if !even.is_empty() && !even.ends_with(b"\n") {
+        even.push(b'\n');
+    }
+    let mut mended = Vec::new();
+    for line in even.split_inclusive(|&byte| byte == b'\n') {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let nuls = text.iter().take_while(|&&byte| byte == 0).count();
+        mended.extend_from_slice(&text[..nuls]);
+        if nuls > 0 && text[nuls..].starts_with(b".") {
+            mended.push(b'.');
+        }
+        mended.extend_from_slice(&text[nuls..]);
         mended.extend_from_slice(b"\r\n");
     }
     mended

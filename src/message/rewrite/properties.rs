@@ -35,7 +35,7 @@ fn parted(message: &[u8]) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
         match fields.last_mut() {
             Some((_, field)) if folded => field.extend_from_slice(&whole),
             _ if is_name(name.trim_ascii_end()) && text.contains(&b':') => {
-                fields.push((name.trim_ascii_end().to_owned(), whole.clone()))
+                fields.push((name.trim_ascii_end().to_owned(), whole.clone()));
             }
             _ => break,
         }
