@@ -72,7 +72,9 @@ async fn mails_as_large_as_may_be_leave_as_they_came() {
         // Sizes around the relay's buffers, so that line ends and dots stand at the seams of its pieces.
         of_size(&[&b"x".repeat(65_533)[..], b"\r\n.\0\xff\r\n."].concat()),
     ];
-    let mails: Vec<_> = bodies.into_iter().map(|bytes| (untouched(bytes), manner_of(65_536))).collect();
+    // Behind DATA, and in chunks.
+    let manner = |n| Manner { chunked: n % 2 == 1, ..manner_of(65_536) };
+    let mails: Vec<_> = bodies.into_iter().enumerate().map(|(n, bytes)| (untouched(bytes), manner(n))).collect();
     check_all(&rig, &mails).await;
     rig.stop().await;
 }
