@@ -7,10 +7,10 @@
 
 use bytes::{Buf as _, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use xoauth2_relay::inbound::{Chunk, Event, Facts, Outcome, Room, Session, Welcome};
+use xoauth2_relay::inbound::{Chunk, Event, Outcome, Room, Session, Welcome};
 use xoauth2_relay::message::QueueId;
 use xoauth2_relay::smtp::{BodyDecoder, Decoded, LineDecoder};
-use xoauth2_relay_fuzz::{pieces, sizes_and_bytes};
+use xoauth2_relay_fuzz::{facts, pieces, sizes_and_bytes};
 
 const LIMIT: u64 = 100_000;
 
@@ -47,7 +47,7 @@ struct Said {
 fn talk(stream: &[u8], sizes: &[u8]) -> Said {
     let mut packets = pieces(stream, sizes);
     let (mut input, mut lines, mut said) = (BytesMut::new(), LineDecoder::new(), Said::default());
-    let mut session = Session::new(facts());
+    let mut session = Session::new(facts(LIMIT, Welcome::Allowed));
     let mut body = Vec::new();
     loop {
         let line = loop {
@@ -114,16 +114,5 @@ fn text<'a>(input: &mut BytesMut, packets: &mut impl Iterator<Item = &'a [u8]>) 
         }
         input.clear();
         input.extend_from_slice(packets.next()?);
-    }
-}
-
-fn facts() -> Facts {
-    Facts {
-        hostname: "relay.test".into(),
-        listener: "127.0.0.1:2525".parse().unwrap(),
-        max_message_size: LIMIT,
-        max_recipients: 3,
-        peer: "10.2.3.4".parse().unwrap(),
-        welcome: Welcome::Allowed,
     }
 }

@@ -6,11 +6,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xoauth2_relay::inbound::{Chunk, Event, Facts, Mail, Outcome, Room, Session, Welcome};
+use xoauth2_relay::inbound::{Chunk, Event, Mail, Outcome, Room, Session, Welcome};
 use xoauth2_relay::message::QueueId;
 use xoauth2_relay::smtp::{Expect, LineError, Reply};
-
-const MOST_RECIPIENTS: usize = 3;
+use xoauth2_relay_fuzz::{MOST_RECIPIENTS, facts};
 
 const ERRORS: [LineError; 8] = [
     LineError::TooLong,
@@ -37,14 +36,7 @@ struct Expected {
 fuzz_target!(|input: &[u8]| {
     let (flags, input) = input.split_first().map_or((0, input), |(flags, rest)| (*flags, rest));
     let welcome = if flags & 1 == 0 { Welcome::Allowed } else { Welcome::Stranger };
-    let mut session = Session::new(Facts {
-        hostname: "relay.test".into(),
-        listener: "127.0.0.1:2525".parse().unwrap(),
-        max_message_size: 1000,
-        max_recipients: MOST_RECIPIENTS,
-        peer: "10.2.3.4".parse().unwrap(),
-        welcome,
-    });
+    let mut session = Session::new(facts(1000, welcome));
     check_reply(&session.greeting());
     let mut expected = Expected::default();
     let mut lines = input.split(|&b| b == b'\n');

@@ -1,5 +1,22 @@
 //! What several targets need.
 
+use xoauth2_relay::inbound::{Facts, Welcome};
+
+/// The most recipients of one message in [`facts`].
+pub const MOST_RECIPIENTS: usize = 3;
+
+/// A session of a program that may send, or of one that may not.
+pub fn facts(max_message_size: u64, welcome: Welcome) -> Facts {
+    Facts {
+        hostname: "relay.test".into(),
+        listener: ([127, 0, 0, 1], 2525).into(),
+        max_message_size,
+        max_recipients: MOST_RECIPIENTS,
+        peer: [10, 2, 3, 4].into(),
+        welcome,
+    }
+}
+
 /// `bytes` in pieces whose sizes come from `sizes`, over and over: 1 to 256 octets each, or all at once if there are none.
 pub fn pieces<'a>(bytes: &'a [u8], sizes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let mut sizes = sizes.iter().cycle();
