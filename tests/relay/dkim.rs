@@ -9,7 +9,7 @@ use std::process::Command;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData as _};
 
 use crate::bytes::{Manner, Program};
-use crate::interop::{left_out, run};
+use crate::clients::{left_out, run};
 use crate::support::{MAILBOX, NOREPLY, Rig, blocking};
 
 /// Debian's own Python, which is where its package python3-dkim goes.
