@@ -115,7 +115,7 @@ data_directory = {data}
 daemon_directory = {libraries}/sbin
 shlib_directory = {libraries}
 command_directory = {program}/usr/sbin
-import_environment = LD_LIBRARY_PATH={libraries} SASL_PATH={self.tree.sasl} LANG=C
+import_environment = MAIL_CONFIG={etc} LD_LIBRARY_PATH={libraries} SASL_PATH={self.tree.sasl} LANG=C
 mail_owner = postfix
 setgid_group = postdrop
 myhostname = postfix.example
@@ -224,7 +224,9 @@ class Haraka(Peer):
     name, title = "haraka", "Haraka"
 
     def start(self, folder, sink, profile):
-        for made in ("config", "plugins", "queue"):
+        package = self.tree.peers / "haraka/node_modules/Haraka"
+        shutil.copytree(package / "config", folder / "config")
+        for made in ("plugins", "queue"):
             (folder / made).mkdir()
         (folder / "plugins/upstream.js").write_text(HARAKA_PLUGIN % (sink.smtp, MAILBOX))
         for name, content in {
@@ -235,8 +237,7 @@ class Haraka(Peer):
             "outbound.ini": "enable_tls=true\nlocal_mx_ok=true\n",
         }.items():
             (folder / "config" / name).write_text(content)
-        program = self.tree.peers / "haraka/node_modules/Haraka/bin/haraka"
-        return Running(["node", program, "-c", folder], folder)
+        return Running(["node", package / "bin/haraka", "-c", folder], folder)
 
 
 class EmailProxy(Peer):

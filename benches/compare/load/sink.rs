@@ -26,6 +26,8 @@ use crate::figures::wall;
 const BACKLOG: u32 = 1024;
 /// What is read at a time.
 const PIECE: usize = 64 * 1024;
+/// How much may stand behind the final dot, with the dot itself.
+const BEHIND_DOT: usize = 512;
 
 /// What is asked for.
 #[derive(Args, Clone)]
@@ -84,6 +86,15 @@ impl Counters {
         let micros = u64::try_from(Duration::from_secs_f64(wall()).as_micros()).unwrap_or(u64::MAX);
         self.last_at.store(micros, Ordering::Relaxed);
     }
+}
+
+/// Where the message ends, if all of it is here. Looks at its end alone: little can stand behind the dot, since whoever sends QUIT or
+/// the next MAIL along with it sends nothing more before the answer.
+fn end_of_data(input: &[u8]) -> Option<usize> {
+    const END: &[u8] = b"\r\n.\r\n";
+    let from = input.len().saturating_sub(BEHIND_DOT);
+    let found = input[from..].windows(END.len()).rposition(|five| five == END);
+    found.map(|at| from + at + END.len())
 }
 
 /// What all sessions share.
@@ -206,23 +217,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         Ok(())
     }
 
-    /// Reads up to the lone dot. Nobody sends anything behind it before it is answered, so it is the end of what was read.
+    /// Reads up to the lone dot.
     async fn message(&mut self) -> io::Result<()> {
         self.output.extend_from_slice(b"354 go ahead\r\n");
         self.flush().await?;
         let mut octets = 0;
-        while !(self.input.ends_with(b"\r\n.\r\n") || self.input == b".\r\n") {
+        let end = loop {
+            if let Some(end) = end_of_data(&self.input) {
+                break end;
+            }
             if self.input.len() > PIECE {
-                let keep = self.input.len() - 5;
-                octets += keep;
-                self.input.drain(..keep);
+                let gone = self.input.len() - BEHIND_DOT;
+                octets += gone;
+                self.input.drain(..gone);
             }
             if !self.more().await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-        }
-        octets += self.input.len();
-        self.input.clear();
+        };
+        octets += end;
+        self.input.drain(..end);
         self.wait(self.place.sink.data_ms);
         self.pause().await;
         self.place.counters.took(u64::try_from(octets).unwrap_or(u64::MAX));
