@@ -134,6 +134,8 @@ smtp_sasl_mechanism_filter = plain
 smtp_sasl_password_maps = texthash:{etc}/passwords
 {self.tuning}""")
         services = (program / "usr/share/postfix/master.cf.dist").read_text().splitlines()
+        # Connections under TLS can only be kept by it.
+        services.append("tlsproxy unix - - n - 0 tlsproxy")
         (etc / "master.cf").write_text("\n".join(map(self.service, services)) + "\n")
         environment = {"LD_LIBRARY_PATH": str(libraries), "SASL_PATH": str(self.tree.sasl), "MAIL_CONFIG": str(etc)}
         return Running([libraries / "sbin/master", "-c", etc, "-d"], folder, environment)

@@ -142,7 +142,7 @@ class Large(Scenario):
         sent = figures["messages"] * LARGE / 1e6
         measured = {
             "rate": sent / figures["seconds"],
-            "end_to_end": sent / (seen["last_at"] - figures["began_at"]),
+            "end_to_end": sent / (seen["last_at"] - figures["began_at"]) if seen["messages"] > tree.large else None,
             "memory": highest,
             "growth": (highest - before) / self.sessions,
         }
