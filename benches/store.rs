@@ -3,6 +3,8 @@
 //! `cargo bench --bench store` measures on the disk of the target folder, `cargo bench --bench store -- FOLDER` on another one.
 //! Takes under a minute. What was found is in `docs/queue.md`.
 
+mod sample;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use xoauth2_relay::message::{Address, Body, Envelope, Protocol, Trace};
+use xoauth2_relay::message::Body;
 use xoauth2_relay::store::{Change, Incoming, Next, RecipientState, RecipientUpdate, Record, Store};
 
 const SPAN: Duration = Duration::from_secs(3);
@@ -88,7 +90,7 @@ async fn measure(folder: &Path, work: Work, submitters: usize, size: usize, span
     let body = Bytes::from(vec![b'x'; size]);
     let start = Instant::now();
     let mut tasks = JoinSet::new();
-    let sample = Arc::new(sample(body));
+    let sample = Arc::new(sample::incoming(body));
     for _ in 0..submitters {
         tasks.spawn(submit(store.clone(), work, Arc::clone(&sample), start + span));
     }
@@ -134,29 +136,4 @@ async fn write(store: &Store, incoming: &Incoming) -> Body {
         writer.write(piece).await.expect("the disk has room");
     }
     writer.finish().await.expect("the disk has room")
-}
-
-fn sample(body: Bytes) -> Incoming {
-    let address = |text| Address::parse(text).expect("it is an address");
-    let account = address("lms@contoso.com");
-    Incoming {
-        id: xoauth2_relay::message::QueueId::from_number(0),
-        received_at: Timestamp::UNIX_EPOCH,
-        app: "moodle".to_owned(),
-        envelope: Envelope {
-            sender: Some(account.clone()),
-            recipients: vec![address("student@example.com").into()],
-            ..Envelope::default()
-        },
-        account,
-        trace: Trace {
-            peer: "127.0.0.1".parse().expect("it is an address"),
-            helo: Some("moodle.local".to_owned()),
-            protocol: Protocol { extended: true, tls: false, authenticated: true },
-            user: Some("moodle".to_owned()),
-        },
-        subject: Some("Forum: a new post".to_owned()),
-        size: body.len() as u64,
-        body: Body::Inline(body),
-    }
 }
