@@ -8,6 +8,7 @@ mod apply;
 mod checkpoint;
 mod engine;
 mod forget;
+mod log_file;
 mod message;
 mod reader;
 mod values;
@@ -26,6 +27,7 @@ use super::handle::StoreError;
 
 use checkpoint::Checkpointer;
 use engine::SqliteEngine;
+use log_file::LogFile;
 use reader::SqliteReader;
 
 /// `user_version` of a database that this program understands.
@@ -67,7 +69,7 @@ pub fn in_memory() -> Result<Opened, StoreError> {
     prepare(&connection).map_err(|error| unusable(path, &error))?;
     let shared = Arc::new(Mutex::new(connection));
     let readers = vec![Box::new(SqliteReader::new(Arc::clone(&shared))) as Box<dyn Reader>];
-    let engine = Box::new(SqliteEngine::new(shared, Arc::default()));
+    let engine = Box::new(SqliteEngine::new(shared, Arc::default(), None));
     Ok(Opened { engine, readers, upkeep: None })
 }
 
@@ -98,7 +100,7 @@ fn open_shared(path: &Path) -> Result<(Opened, Shared), StoreError> {
     }
     let upkeep = Box::new(Checkpointer::new(open().map_err(unusable)?, Arc::clone(&restart)));
     let writing = Arc::new(Mutex::new(writing));
-    let engine = Box::new(SqliteEngine::new(Arc::clone(&writing), restart));
+    let engine = Box::new(SqliteEngine::new(Arc::clone(&writing), restart, Some(LogFile::of(path))));
     Ok((Opened { engine, readers, upkeep: Some(upkeep) }, writing))
 }
 
