@@ -44,8 +44,10 @@ impl Courier for Sender {
     async fn attempt(&self, mailbox: Address, id: QueueId) -> Outcome {
         let config = self.config.borrow().clone();
         let Some(account) = config.account(&mailbox) else { return Outcome::Gone };
-        let stored = match self.store.message(id).await {
-            Ok(Some(stored)) if stored.state == MessageState::Waiting && stored.account == mailbox => stored,
+        let (stored, body) = match self.store.message_and_body(id).await {
+            Ok(Some((stored, body))) if stored.state == MessageState::Waiting && stored.account == mailbox => {
+                (stored, body)
+            }
             Ok(_) => return Outcome::Gone,
             Err(error) => return unreadable(id, self.clock.now(), &error.to_string()),
         };
@@ -53,14 +55,10 @@ impl Courier for Sender {
         if stored.due_at > self.clock.now() {
             return Outcome::NotDue(again);
         }
-        let body = match self.store.body(id).await {
-            Ok(Some(body)) => body,
-            Ok(None) => {
-                let source = io::Error::from(io::ErrorKind::NotFound);
-                self.hold_message(account, &stored, &source, self.clock.now()).await;
-                return Outcome::Gone;
-            }
-            Err(error) => return unreadable(id, self.clock.now(), &error.to_string()),
+        let Some(body) = body else {
+            let source = io::Error::from(io::ErrorKind::NotFound);
+            self.hold_message(account, &stored, &source, self.clock.now()).await;
+            return Outcome::Gone;
         };
         let token = match self.sign_ins.token(&mailbox).await {
             Ok(token) => token,

@@ -173,11 +173,24 @@ impl Store {
     /// The body of an unfinished or dead message. A file may vanish before it is opened, if the message is deleted just then.
     pub async fn body(&self, id: QueueId) -> Result<Option<Body>, ReadError> {
         let found = self.shared.readers.read(move |reader| reader.body(id)).await?;
-        Ok(match found {
-            Some(Found::Inline(bytes)) => Some(Body::Inline(bytes)),
-            Some(Found::InFile) => self.shared.bodies.path(id).map(Body::File),
-            None => None,
-        })
+        Ok(found.and_then(|found| self.found(id, found)))
+    }
+
+    /// Both, in one reading: what an attempt needs. A message without its body was damaged, or deleted in between.
+    pub async fn message_and_body(&self, id: QueueId) -> Result<Option<(Stored, Option<Body>)>, ReadError> {
+        let read = move |reader: &mut dyn super::engine::Reader| {
+            let Some(stored) = reader.message(id)? else { return Ok(None) };
+            Ok(Some((stored, reader.body(id)?)))
+        };
+        let read = self.shared.readers.read(read).await?;
+        Ok(read.map(|(stored, found)| (stored, found.and_then(|found| self.found(id, found)))))
+    }
+
+    fn found(&self, id: QueueId, found: Found) -> Option<Body> {
+        match found {
+            Found::Inline(bytes) => Some(Body::Inline(bytes)),
+            Found::InFile => self.shared.bodies.path(id).map(Body::File),
+        }
     }
 
     /// At most `limit` unfinished and dead messages, by id, from behind `after`.

@@ -211,6 +211,12 @@ async fn everything_is_there_after_a_restart() {
     assert!(matches!(store.body(id(1)).await.unwrap(), Some(Body::Inline(bytes)) if bytes.ends_with(b"body 1\r\n")));
     let Some(Body::File(path)) = store.body(id(2)).await.unwrap() else { panic!("it is a file") };
     assert_eq!(std::fs::read(path).unwrap().len(), 300_000);
+    for n in 1..=2 {
+        let (stored, body) = store.message_and_body(id(n)).await.unwrap().unwrap();
+        assert_eq!(Some(stored), store.message(id(n)).await.unwrap());
+        assert_eq!(body, store.body(id(n)).await.unwrap());
+    }
+    assert_eq!(store.message_and_body(id(3)).await.unwrap(), None);
     assert!(store.next_id(at(-1_000)) > id(2), "larger than any before, even if the clock went back");
 }
 
