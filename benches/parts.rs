@@ -34,7 +34,9 @@ Content-Transfer-Encoding: 8bit\r\n\
 \r\n"
         .to_vec();
     while mail.len() < size {
-        mail.extend_from_slice(b".A line with a dot in front, and one without one behind it, up to\r\nthe width of a terminal.\r\n");
+        mail.extend_from_slice(
+            b".A line with a dot in front, and one without one behind it, up to\r\nthe width of a terminal.\r\n",
+        );
     }
     mail
 }
@@ -77,7 +79,8 @@ fn bodies(criterion: &mut Criterion) {
 }
 
 fn commands(criterion: &mut Criterion) {
-    let lines: &[u8] = b"EHLO moodle.local\r\nMAIL FROM:<noreply@lms.example> SIZE=4096\r\nRCPT TO:<student@example.com>\r\nDATA\r\n";
+    let lines: &[u8] =
+        b"EHLO moodle.local\r\nMAIL FROM:<noreply@lms.example> SIZE=4096\r\nRCPT TO:<student@example.com>\r\nDATA\r\n";
     criterion.bench_function("command: four lines found", |bencher| {
         bencher.iter_batched(
             || BytesMut::from(lines),
@@ -200,7 +203,8 @@ fn store(criterion: &mut Criterion) {
 async fn commit(store: &Store, sample: &Incoming, batch: u64) {
     let commits = (0..batch).map(|_| {
         let Body::Inline(body) = &sample.body else { unreachable!("the sample is inline") };
-        let incoming = Incoming { id: store.next_id(Timestamp::now()), body: Body::Inline(body.clone()), ..sample.clone() };
+        let incoming =
+            Incoming { id: store.next_id(Timestamp::now()), body: Body::Inline(body.clone()), ..sample.clone() };
         store.commit(Change::Accept(Box::new(incoming)))
     });
     for committed in futures_util::future::join_all(commits).await {

@@ -83,7 +83,10 @@ impl Dialogue {
             }
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.heard)).await.map_err(|_| late(what))??;
             if read == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("closed instead of answering {what}")));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("closed instead of answering {what}"),
+                ));
             }
         };
         let reply: Vec<u8> = self.heard.drain(..end).collect();

@@ -113,8 +113,7 @@ pub async fn run(sink: Sink) -> anyhow::Result<()> {
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)?;
     let counters = Arc::<Counters>::default();
     let slots = sink.limit.map(|limit| Arc::new(Semaphore::new(limit)));
-    let place =
-        Arc::new(Place { sink, counters: Arc::clone(&counters), acceptor: Arc::new(config).into(), slots });
+    let place = Arc::new(Place { sink, counters: Arc::clone(&counters), acceptor: Arc::new(config).into(), slots });
 
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
@@ -135,7 +134,8 @@ pub async fn run(sink: Sink) -> anyhow::Result<()> {
 async fn serve(stream: TcpStream, place: &Place) -> io::Result<()> {
     // A place is taken by connecting, as with Exchange Online, and given back by closing.
     let slot = place.slots.as_ref().map(|slots| Arc::clone(slots).try_acquire_owned().ok());
-    let mut session = Session { stream, place, slot, input: Vec::new(), output: Vec::new(), busy_until: Instant::now() };
+    let mut session =
+        Session { stream, place, slot, input: Vec::new(), output: Vec::new(), busy_until: Instant::now() };
     session.wait(place.sink.connect_ms);
     session.output.extend_from_slice(b"220 sink.example ESMTP\r\n");
     if session.talk(true).await? == End::StartTls {
