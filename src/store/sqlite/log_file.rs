@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const LEAST: u64 = 256 * 1024;
 const MOST: u64 = 8 << 20;
 /// What is written at a time.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The file behind the log. Belongs to the thread that commits: nobody else may make the log longer meanwhile.
 #[derive(Debug)]
