@@ -15,8 +15,8 @@ pub fn incoming(body: Bytes) -> Incoming {
         app: "moodle".to_owned(),
         envelope: Envelope {
             sender: Some(account.clone()),
-            recipients: vec![address("student@example.com")],
-            smtputf8: false,
+            recipients: vec![address("student@example.com").into()],
+            ..Envelope::default()
         },
         account,
         trace: Trace {
