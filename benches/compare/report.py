@@ -15,6 +15,7 @@ ROWS = [
     ("**10 sessions, msg/s**", "ingest-10", "rate", "{:,.0f}"),
     ("50 sessions, msg/s", "ingest-50", "rate", "{:,.0f}"),
     ("a connection per message, 10 at once, msg/s", "connections-10", "rate", "{:,.0f}"),
+    ("10 sessions, all of it sent on at once, msg/s", "busy-10", "rate", "{:,.0f}"),
     ("transaction p50, 1 session, ms", "ingest-1", "transaction_p50", "{:.2f}"),
     ("transaction p50, 10 sessions, ms", "ingest-10", "transaction_p50", "{:.2f}"),
     ("final dot → 250, p50, 10 sessions, ms", "ingest-10", "dot_p50", "{:.2f}"),
