@@ -48,6 +48,11 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
     /// Asks the system to acknowledge at once what comes next: a client that writes a mail line by line waits 40 ms for an
     /// acknowledgement that is delayed. Lasts for one read or so, and is asked for again before each.
     fn hurry(&self);
+
+    /// Whether everything that was received has been read: nothing of it is kept back here, such as a part of a TLS record.
+    fn reads_all(&self) -> bool {
+        false
+    }
 }
 
 impl Stream for TcpStream {
@@ -55,6 +60,10 @@ impl Stream for TcpStream {
         // A hint: if it fails, mail is slower, and a broken socket shows at the next read.
         #[cfg(target_os = "linux")]
         drop(self.set_quickack(true));
+    }
+
+    fn reads_all(&self) -> bool {
+        true
     }
 }
 
@@ -71,12 +80,14 @@ pub(super) struct Wire<S> {
     /// What came and is not understood yet.
     pub(super) input: BytesMut,
     output: Vec<u8>,
+    /// Nothing was read since the last answer was sent.
+    has_answered: bool,
     idle_timeout: Duration,
 }
 
 impl<S: Stream> Wire<S> {
     pub(super) fn new(stream: S, idle_timeout: Duration) -> Self {
-        Self { stream, input: BytesMut::new(), output: Vec::new(), idle_timeout }
+        Self { stream, input: BytesMut::new(), output: Vec::new(), has_answered: false, idle_timeout }
     }
 
     /// The stream alone; what came and was not understood is dropped.
@@ -108,7 +119,11 @@ impl<S: Stream> Wire<S> {
             self.input = BytesMut::new();
         }
         self.input.reserve(size);
-        self.stream.hurry();
+        // Who has our answer has the acknowledgement with it. Who is in the middle of something may wait for one.
+        if !(self.has_answered && self.stream.reads_all()) {
+            self.stream.hurry();
+        }
+        self.has_answered = false;
         match timeout_at(deadline, self.stream.read_buf(&mut self.input)).await {
             Err(_) => Err(Ended::Idle),
             Ok(Ok(0)) => Err(Ended::Closed),
@@ -132,6 +147,7 @@ impl<S: Stream> Wire<S> {
         };
         timeout(deadline, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.output.clear();
+        self.has_answered = true;
         Ok(())
     }
 
