@@ -133,7 +133,10 @@ pub async fn run(sink: Sink) -> anyhow::Result<()> {
 /// One connection, plain and then perhaps under TLS.
 async fn serve(stream: TcpStream, place: &Place) -> io::Result<()> {
     // A place is taken by connecting, as with Exchange Online, and given back by closing.
-    let slot = place.slots.as_ref().map(|slots| Arc::clone(slots).try_acquire_owned().ok());
+    let slot = match &place.slots {
+        None => Slot::Unlimited,
+        Some(slots) => Arc::clone(slots).try_acquire_owned().map_or(Slot::Refused, Slot::Taken),
+    };
     let mut session =
         Session { stream, place, slot, input: Vec::new(), output: Vec::new(), busy_until: Instant::now() };
     session.wait(place.sink.connect_ms);
@@ -152,11 +155,20 @@ enum End {
     StartTls,
 }
 
+/// A session's place among those that may send.
+enum Slot {
+    /// There is no limit.
+    Unlimited,
+    /// It has one, and gives it back by ending.
+    Taken(#[expect(dead_code, reason = "held for its end")] OwnedSemaphorePermit),
+    /// There was none left.
+    Refused,
+}
+
 struct Session<'a, S> {
     stream: S,
     place: &'a Place,
-    /// Without a limit `None`, else the place if there was one.
-    slot: Option<Option<OwnedSemaphorePermit>>,
+    slot: Slot,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Everything said so far has been thought about by then; commands are thought about one after the other.
@@ -178,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     return Ok(End::StartTls);
                 }
                 b"AUTH" => self.login(&line).await?,
-                b"MAIL" if matches!(self.slot, Some(None)) => {
+                b"MAIL" if matches!(self.slot, Slot::Refused) => {
                     self.place.counters.refused.fetch_add(1, Ordering::Relaxed);
                     self.output.extend_from_slice(b"432 4.3.2 Concurrent connections limit exceeded\r\n");
                 }
