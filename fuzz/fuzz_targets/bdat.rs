@@ -90,7 +90,7 @@ fn talk(stream: &[u8], sizes: &[u8]) -> Said {
                 said.codes.push(reply.code());
                 return said;
             }
-            Event::Body(..) | Event::Chunk(_) => panic!("a body behind a body"),
+            Event::Body(..) | Event::Chunk(_) | Event::Login(_) | Event::StartTls(_) => panic!("no answer"),
         }
     }
 }

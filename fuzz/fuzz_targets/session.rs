@@ -1,12 +1,13 @@
 //! The dialogue, line by line, with every outcome of a body: what is answered is well-formed, and what is taken was asked for.
 //!
 //! The input is a row of lines. `!N` in front of a line stands for one that the framing refuses; behind DATA and BDAT the next line's
-//! length picks what becomes of the body.
+//! length picks what becomes of the body; behind a login it picks whether that is right. The first octet says what kind of listener it is.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xoauth2_relay::inbound::{Chunk, Event, Mail, Outcome, Room, Session, Welcome};
+use xoauth2_relay::config::Passwords;
+use xoauth2_relay::inbound::{Chunk, Event, Facts, LoginOutcome, Mail, Outcome, Room, Session, Tls, Welcome};
 use xoauth2_relay::message::QueueId;
 use xoauth2_relay::smtp::{Expect, LineError, Reply};
 use xoauth2_relay_fuzz::{MOST_RECIPIENTS, facts};
@@ -22,8 +23,8 @@ const ERRORS: [LineError; 8] = [
     LineError::Chunk,
 ];
 
-const OUTCOMES: [Outcome; 5] =
-    [Outcome::TooLarge, Outcome::Flood, Outcome::Full, Outcome::Unavailable, Outcome::NoAccount];
+const OUTCOMES: [Outcome; 6] =
+    [Outcome::TooLarge, Outcome::Flood, Outcome::Full, Outcome::Unavailable, Outcome::NoAccount, Outcome::LoggedOut];
 
 /// What the client may rely on, kept apart from what the session knows.
 #[derive(Default)]
@@ -33,11 +34,20 @@ struct Expected {
     chunks: bool,
 }
 
+/// The listener that the first octet of the input stands for.
+fn listener(flags: u8) -> Facts {
+    let welcome = if flags & 1 == 0 { Welcome::Allowed } else { Welcome::Stranger };
+    let tls = [Tls::None, Tls::Offered, Tls::Required, Tls::Implicit][usize::from(flags >> 1 & 3)];
+    let password = if flags & 8 == 0 { Passwords::Any } else { Passwords::Checked };
+    let default_domain = (flags & 16 != 0).then(|| "contoso.com".to_owned());
+    Facts { tls, password, default_domain, ..facts(1000, welcome) }
+}
+
 fuzz_target!(|input: &[u8]| {
     let (flags, input) = input.split_first().map_or((0, input), |(flags, rest)| (*flags, rest));
-    let welcome = if flags & 1 == 0 { Welcome::Allowed } else { Welcome::Stranger };
-    let mut session = Session::new(facts(1000, welcome));
-    check_reply(&session.greeting());
+    let mut facts = listener(flags);
+    let mut session = Session::new(facts.clone());
+    check_reply(&session.greeting().expect("there is no handshake before it"));
     let mut expected = Expected::default();
     let mut lines = input.split(|&b| b == b'\n');
     while let Some(line) = lines.next() {
@@ -49,8 +59,31 @@ fuzz_target!(|input: &[u8]| {
             Event::Reply(reply) => {
                 check_reply(&reply);
                 if !within_auth && let Ok(line) = line {
-                    expected.on(line, &reply, welcome);
+                    expected.on(line, &reply, &facts, session.user());
                 }
+            }
+            Event::StartTls(reply) => {
+                check_reply(&reply);
+                assert_eq!(reply.code(), 220);
+                assert!(matches!(facts.tls, Tls::Offered | Tls::Required), "TLS that was not offered");
+                assert!(!expected.sender, "TLS within a message");
+                facts.tls = Tls::Started;
+                session = Session::new(facts.clone());
+                assert!(session.greeting().is_none() && session.user().is_none());
+            }
+            Event::Login(login) => {
+                assert_eq!((facts.password, facts.welcome), (Passwords::Checked, Welcome::Allowed));
+                assert_ne!(facts.tls, Tls::Required, "a password in the clear");
+                let outcome = match lines.next().unwrap_or_default().len() % 3 {
+                    0 => LoginOutcome::In(login.user),
+                    1 => LoginOutcome::Refused,
+                    _ => LoginOutcome::Unavailable,
+                };
+                let is_in = matches!(outcome, LoginOutcome::In(_));
+                if !settled(session.on_login(outcome)) {
+                    return;
+                }
+                assert_eq!(session.user().is_some(), is_in);
             }
             Event::Body(reply, mail) => {
                 check_reply(&reply);
@@ -102,7 +135,7 @@ fn settled(event: Event) -> bool {
             check_reply(&reply);
             false
         }
-        Event::Body(..) | Event::Chunk(_) => panic!("a body behind a body"),
+        Event::Body(..) | Event::Chunk(_) | Event::Login(_) | Event::StartTls(_) => panic!("no answer"),
     }
 }
 
@@ -118,17 +151,19 @@ fn framed(line: &[u8]) -> Option<Result<&[u8], LineError>> {
 
 fn outcome(line: &[u8]) -> Outcome {
     let id = QueueId::from_number(1);
-    OUTCOMES.get(line.len() % 8).copied().unwrap_or(Outcome::Queued(id))
+    OUTCOMES.get(line.len() % 9).cloned().unwrap_or(Outcome::Queued(id))
 }
 
 impl Expected {
     /// What a client would believe after this answer.
-    fn on(&mut self, line: &[u8], reply: &Reply, welcome: Welcome) {
+    fn on(&mut self, line: &[u8], reply: &Reply, facts: &Facts, user: Option<&str>) {
         let verb = line.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default().to_ascii_uppercase();
         let good = reply.is_positive();
         match &verb[..] {
             b"MAIL" if good => {
-                assert_eq!(welcome, Welcome::Allowed, "a stranger may not send");
+                assert_eq!(facts.welcome, Welcome::Allowed, "a stranger may not send");
+                assert_ne!(facts.tls, Tls::Required, "mail in the clear");
+                assert!(facts.password == Passwords::Any || user.is_some(), "mail without a login");
                 assert!(!self.sender, "a message within a message");
                 *self = Self { sender: true, ..Self::default() };
             }

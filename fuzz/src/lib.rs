@@ -1,11 +1,12 @@
 //! What several targets need.
 
-use xoauth2_relay::inbound::{Facts, Welcome};
+use xoauth2_relay::config::Passwords;
+use xoauth2_relay::inbound::{Facts, Tls, Welcome};
 
 /// The most recipients of one message in [`facts`].
 pub const MOST_RECIPIENTS: usize = 3;
 
-/// A session of a program that may send, or of one that may not.
+/// A session of a program that may send, or of one that may not, in the clear and with any password.
 pub fn facts(max_message_size: u64, welcome: Welcome) -> Facts {
     Facts {
         hostname: "relay.test".into(),
@@ -14,6 +15,9 @@ pub fn facts(max_message_size: u64, welcome: Welcome) -> Facts {
         max_recipients: MOST_RECIPIENTS,
         peer: [10, 2, 3, 4].into(),
         welcome,
+        tls: Tls::None,
+        password: Passwords::Any,
+        default_domain: None,
     }
 }
 
