@@ -28,7 +28,8 @@ fn lines(stream: &[u8], sizes: &[u8], expect: Expect) -> Vec<Result<Vec<u8>, Lin
                 assert_is_a_line(stream, line, fed - input.len());
             }
             lines.push(line.map(|line| line.to_vec()));
-            if let Some(Err(LineError::NotLines | LineError::Endless | LineError::Tls)) = lines.last() {
+            let last = lines.last();
+            if let Some(Err(LineError::NotLines | LineError::Endless | LineError::Chunk | LineError::Tls)) = last {
                 return lines;
             }
         }
