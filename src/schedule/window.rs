@@ -18,6 +18,9 @@ pub struct Window {
     due: BTreeMap<(Timestamp, QueueId), u32>,
     known: HashMap<QueueId, Timestamp>,
     under_way: HashSet<QueueId>,
+    /// Of those under way: what the store says of them has changed meanwhile. Their end may be old news: somebody may have had them tried
+    /// again between the record of the end and its announcement.
+    doubtful: HashSet<QueueId>,
     /// The store may have more than is known here.
     more: bool,
     /// A load is under way. What ended since it was asked for is written down, since the answer may be older than that.
@@ -48,6 +51,7 @@ impl Default for Window {
             due: BTreeMap::new(),
             known: HashMap::new(),
             under_way: HashSet::new(),
+            doubtful: HashSet::new(),
             more: true,
             loading: None,
             generation: 0,
@@ -92,10 +96,18 @@ impl Window {
         if let Some(loading) = &mut self.loading {
             loading.ended.insert(id);
         }
+        if self.doubtful.remove(&id) {
+            self.forget_known();
+        }
     }
 
     /// The queue was changed in the store, or news of it was lost: what is known is worth nothing, and so is a load under way.
     pub fn forget(&mut self) {
+        self.doubtful.clone_from(&self.under_way);
+        self.forget_known();
+    }
+
+    fn forget_known(&mut self) {
         self.due.clear();
         self.known.clear();
         self.more = true;
@@ -223,6 +235,21 @@ mod tests {
         window.loaded(load, &[waiting(1, 0)]);
         assert!(window.is_empty());
         assert!(window.load().is_some());
+    }
+
+    #[test]
+    fn a_message_that_is_to_be_tried_again_before_its_end_was_announced_is_not_forgotten() {
+        let mut window = loaded(&[waiting(1, 0)]);
+        window.take_first();
+        // Its end is in the store, somebody has it tried again, and only then its end is announced.
+        window.forget();
+        let load = window.load().unwrap();
+        window.ended(QueueId::from_number(1));
+        window.loaded(load, &[waiting(1, 0)]);
+        let load = window.load().expect("the store is asked once more");
+        window.loaded(load, &[waiting(1, 0)]);
+        assert_eq!(window.len(), 1);
+        assert!(window.load().is_none());
     }
 
     #[test]
