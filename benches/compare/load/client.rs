@@ -173,7 +173,7 @@ async fn alone(shared: &Shared, mail: &Mail) -> std::io::Result<Took> {
 
 /// A message of the wanted size, numbered in its Message-ID, with the lines around it.
 struct Mail {
-    reverse_path_line: Vec<u8>,
+    sender_line: Vec<u8>,
     wire: Vec<u8>,
     number_at: usize,
 }
@@ -202,7 +202,7 @@ impl Mail {
             }
         }
         wire.extend_from_slice(b".\r\n");
-        Self { reverse_path_line: format!("MAIL FROM:<{}>\r\n", load.from).into_bytes(), wire, number_at }
+        Self { sender_line: format!("MAIL FROM:<{}>\r\n", load.from).into_bytes(), wire, number_at }
     }
 
     fn number(&mut self, number: u64) {
@@ -211,6 +211,6 @@ impl Mail {
     }
 
     fn lines(&self) -> [&[u8]; 3] {
-        [&self.reverse_path_line, Self::RCPT, b"DATA\r\n"]
+        [&self.sender_line, Self::RCPT, b"DATA\r\n"]
     }
 }

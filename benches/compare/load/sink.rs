@@ -134,8 +134,8 @@ pub async fn run(sink: Sink) -> anyhow::Result<()> {
 async fn serve(stream: TcpStream, place: &Place) -> io::Result<()> {
     // A place is taken by connecting, as with Exchange Online, and given back by closing.
     let slot = match &place.slots {
-        None => Slot::Unlimited,
-        Some(slots) => Arc::clone(slots).try_acquire_owned().map_or(Slot::Refused, Slot::Taken),
+        None => Slot::NotNeeded,
+        Some(slots) => Arc::clone(slots).try_acquire_owned().map_or(Slot::None, Slot::Taken),
     };
     let mut session =
         Session { stream, place, slot, input: Vec::new(), output: Vec::new(), busy_until: Instant::now() };
@@ -149,20 +149,20 @@ async fn serve(stream: TcpStream, place: &Place) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a session may send.
+enum Slot {
+    /// Every session may.
+    NotNeeded,
+    /// It has one of the places.
+    Taken(#[expect(dead_code, reason = "held until the session ends")] OwnedSemaphorePermit),
+    /// There was none left when it connected.
+    None,
+}
+
 #[derive(PartialEq, Eq)]
 enum End {
     Closed,
     StartTls,
-}
-
-/// A session's place among those that may send.
-enum Slot {
-    /// There is no limit.
-    Unlimited,
-    /// It has one, and gives it back by ending.
-    Taken(#[expect(dead_code, reason = "held for its end")] OwnedSemaphorePermit),
-    /// There was none left.
-    Refused,
 }
 
 struct Session<'a, S> {
@@ -190,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     return Ok(End::StartTls);
                 }
                 b"AUTH" => self.login(&line).await?,
-                b"MAIL" if matches!(self.slot, Slot::Refused) => {
+                b"MAIL" if matches!(self.slot, Slot::None) => {
                     self.place.counters.refused.fetch_add(1, Ordering::Relaxed);
                     self.output.extend_from_slice(b"432 4.3.2 Concurrent connections limit exceeded\r\n");
                 }
