@@ -98,11 +98,14 @@ class Running:
 
     def stop(self):
         """Ends all of it at once: what it leaves behind is thrown away."""
-        if self.process.poll() is None:
-            for child in children_of(self.process.pid):
-                kill(child)
+        # With its first process the whole namespace ends, and only then does what began it.
+        for child in children_of(self.process.pid):
+            kill(child)
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
             kill(self.process.pid)
-        self.process.wait()
+            self.process.wait()
 
 
 def children_of(pid):

@@ -1,10 +1,12 @@
 //! The one writer: takes everything that waits, commits it in one transaction with one sync, then answers all of it.
 //!
-//! There is no artificial delay: while one batch is synced the next one gathers. What waits is bounded in number by the channel and
-//! in octets by a semaphore, so that a slow disk makes senders wait and not memory grow.
+//! While one batch is synced the next one gathers; only where a sync is slow, and only if somebody waits already, is a moment given to
+//! those who were just answered. What waits is bounded in number by the channel and in octets by a semaphore, so that a slow disk makes
+//! senders wait and not memory grow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -23,6 +25,11 @@ const BATCH_OCTETS: usize = 2 << 20;
 const WAITING: usize = 4096;
 /// Octets that may wait for the writer or be written.
 const WAITING_OCTETS: usize = 32 << 20;
+/// A commit that takes so long is worth being shared: a disk without a cache that survives a power cut, or one with much to do.
+const SLOW: Duration = Duration::from_millis(2);
+/// How long others are waited for at most, and how often they are looked for.
+const MOST_PATIENCE: Duration = Duration::from_millis(5);
+const MOMENT: Duration = Duration::from_micros(100);
 
 /// Whether the writer is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +153,8 @@ struct Batch {
     changes: Vec<Change>,
     answers: Vec<Answer>,
     octets: usize,
+    /// Those who want to know whether the writer is still at work.
+    asked: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
@@ -177,23 +186,42 @@ impl Batch {
     }
 }
 
+/// How long a commit took, and how many changes it had.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    took: Duration,
+    changes: usize,
+}
+
+impl Done {
+    /// How long to wait for those who were just answered, and are about to come back with their next change, rather than leave them
+    /// waiting for a whole sync that others have to themselves. Nothing where a sync is quick.
+    fn patience(self) -> Duration {
+        if self.took < SLOW { Duration::ZERO } else { (self.took / 6).min(MOST_PATIENCE) }
+    }
+}
+
 impl Writer {
     fn run(mut self, mut waiting: mpsc::Receiver<Order>) {
-        while let Some(order) = waiting.blocking_recv() {
+        let mut done = Done::default();
+        loop {
             let mut batch = Batch::default();
-            let mut asked = Vec::new();
-            let mut next = Some(order);
-            while let Some(order) = next {
-                match order {
-                    Order::Write(job) => batch.push(job),
-                    Order::Ask(to) => asked.push(to),
-                    // What was handed over before is still received, nothing new is.
-                    Order::Close => waiting.close(),
+            take(&mut waiting, &mut batch);
+            if batch.changes.is_empty() && batch.asked.is_empty() {
+                // Nobody came during the last commit: whoever comes first does not wait for others.
+                match waiting.blocking_recv() {
+                    Some(order) => put(&mut waiting, &mut batch, order),
+                    None => return,
                 }
-                next = if batch.is_full() { None } else { waiting.try_recv().ok() };
+                take(&mut waiting, &mut batch);
+            } else if !batch.changes.is_empty() {
+                gather(&mut waiting, &mut batch, done);
             }
+            let asked = std::mem::take(&mut batch.asked);
             if !batch.changes.is_empty() {
+                let (begun, changes) = (Instant::now(), batch.changes.len());
                 self.commit(batch);
+                done = Done { took: begun.elapsed(), changes };
                 self.engine.settle();
             }
             for to in asked {
@@ -248,6 +276,34 @@ impl Writer {
     }
 }
 
+/// Puts whatever waits into the batch.
+fn take(waiting: &mut mpsc::Receiver<Order>, batch: &mut Batch) {
+    while !batch.is_full()
+        && let Ok(order) = waiting.try_recv()
+    {
+        put(waiting, batch, order);
+    }
+}
+
+fn put(waiting: &mut mpsc::Receiver<Order>, batch: &mut Batch, order: Order) {
+    match order {
+        Order::Write(job) => batch.push(job),
+        Order::Ask(to) => batch.asked.push(to),
+        // What was handed over before is still received, nothing new is.
+        Order::Close => waiting.close(),
+    }
+}
+
+/// Gives those of the last commit a moment to come back. Some came while it was under way, so there are at least as many as both.
+fn gather(waiting: &mut mpsc::Receiver<Order>, batch: &mut Batch, done: Done) {
+    let (expected, mut left) = (batch.changes.len() + done.changes, done.patience());
+    while batch.changes.len() < expected && !batch.is_full() && !waiting.is_closed() && !left.is_zero() {
+        std::thread::sleep(MOMENT);
+        take(waiting, batch);
+        left = left.saturating_sub(MOMENT);
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         // Ended before the others hear of it: an ended writer leaves no thread behind.
@@ -266,5 +322,50 @@ impl From<Failure> for CommitError {
             Failure::Full => Self::Full,
             Failure::Fault(why) | Failure::Broken(why) => Self::Failed(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A letter box with so many orders in it, and a batch of one.
+    fn orders(n: usize) -> (mpsc::Receiver<Order>, Batch, mpsc::Sender<Order>) {
+        let (sender, waiting) = mpsc::channel(WAITING);
+        for _ in 0..n {
+            assert!(sender.try_send(Order::Write(job())).is_ok());
+        }
+        let mut batch = Batch::default();
+        batch.push(job());
+        (waiting, batch, sender)
+    }
+
+    fn job() -> Job {
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Job { change: Change::Running(true), answer: Answer { to: oneshot::channel().0, octets: 1, _room: room } }
+    }
+
+    #[test]
+    fn only_a_slow_disk_makes_anybody_wait_for_others() {
+        for (took, patience) in [(0, 0), (1_999, 0), (2_400, 400), (6_000, 1_000), (30_000, 5_000), (900_000, 5_000)] {
+            let done = Done { took: Duration::from_micros(took), changes: 1 };
+            assert_eq!(done.patience(), Duration::from_micros(patience), "{took}");
+        }
+    }
+
+    #[test]
+    fn those_who_come_back_are_taken_along() {
+        let slow = Duration::from_millis(20);
+        let (mut waiting, mut batch, _sender) = orders(3);
+        gather(&mut waiting, &mut batch, Done { took: slow, changes: 3 });
+        assert_eq!(batch.changes.len(), 4);
+
+        let (mut waiting, mut batch, _sender) = orders(3);
+        gather(&mut waiting, &mut batch, Done { took: Duration::from_micros(90), changes: 3 });
+        assert_eq!(batch.changes.len(), 1, "a quick disk is not worth the wait");
+
+        let (mut waiting, mut batch, _sender) = orders(0);
+        gather(&mut waiting, &mut batch, Done { took: slow, changes: 3 });
+        assert_eq!(batch.changes.len(), 1, "nobody came, and it went on");
     }
 }
