@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `.RANDOM` | being written by somebody |
 //! | `RANDOM.mail` | whole, synced, for the relay to take |
-//! | `ID.taken` | the message of this name in the queue, or about to be: only the relay gives such names |
-//! | `bad/` | what could not be sent; the log says why |
+//! | `ID.taken` | the message of this name in the queue, or about to be; anybody can give such a name, so an id from the future counts as none |
+//! | `bad/` | what could not be sent; the log says why. The relay's own, or nothing is put there |
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -28,6 +28,8 @@ const ABANDONED: Duration = Duration::from_hours(24);
 /// Files that are taken in one go, so that a flood of them does not fill the memory. What is no mail does not count: it cannot be in the
 /// way of mail.
 const SHARE: usize = 1000;
+/// Those that an earlier look has begun with: all of them, short of a flood.
+const MOST_TAKEN: usize = 10 * SHARE;
 
 /// The relay's side of the folder.
 #[derive(Clone, Debug)]
@@ -81,7 +83,12 @@ impl Folder {
         if mode & 0o002 != 0 && mode & STICKY == 0 {
             tracing::error!(path = %path.display(), "everybody may remove the mail of others: chmod 3733 {}", path.display());
         }
-        Ok(Self { path })
+        let folder = Self { path };
+        // Now, before anybody else makes one.
+        if let Err(error) = folder.aside() {
+            tracing::error!(%error, "mail that cannot be sent could not be put aside");
+        }
+        Ok(folder)
     }
 
     /// Where it is.
@@ -102,6 +109,7 @@ impl Folder {
             match Name::of(&name) {
                 Name::New if found.new.len() >= SHARE => found.more = true,
                 Name::New => found.new.push(path),
+                Name::Taken(_) if found.taken.len() >= MOST_TAKEN => {}
                 Name::Taken(id) => found.taken.push((id, path)),
                 Name::Unfinished => remove_if_abandoned(&path),
                 Name::Foreign => {}
@@ -124,14 +132,25 @@ impl Folder {
 
     /// Puts a file that cannot be sent where it is not looked at any more; where it is then.
     pub(super) fn put_aside(&self, path: &Path) -> io::Result<PathBuf> {
+        let aside = self.aside()?.join(path.file_name().unwrap_or(OsStr::new("file")));
+        fs::rename(path, &aside)?;
+        Ok(aside)
+    }
+
+    /// The folder for that. Everybody may make a folder here, and whoever owns one can remove what is in it: mail of others goes into
+    /// none but ours.
+    fn aside(&self) -> io::Result<PathBuf> {
         let folder = self.path.join("bad");
         match DirBuilder::new().mode(0o700).create(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let aside = folder.join(path.file_name().unwrap_or(OsStr::new("file")));
-        fs::rename(path, &aside)?;
-        Ok(aside)
+        let found = fs::symlink_metadata(&folder)?;
+        let is_ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+        if is_ours && found.mode() & 0o022 == 0 {
+            return Ok(folder);
+        }
+        Err(io::Error::other(format!("{} is no folder of the relay's own user: remove it", folder.display())))
     }
 }
 
@@ -351,6 +370,27 @@ mod tests {
         assert!(told.starts_with("there is no drop folder"), "{told}");
         let folder = Folder::prepare(data_dir.path()).unwrap();
         leave(data_dir.path(), &letter(), &mut Broken).unwrap_err();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["bad"]);
+    }
+
+    #[test]
+    fn mail_is_put_aside_where_nobody_else_can_remove_it() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let folder = Folder::prepare(data_dir.path()).unwrap();
+        let (mail, bad) = (folder.path().join("1.mail"), folder.path().join("bad"));
+        fs::write(&mail, "hello").unwrap();
+        let refused = || {
+            let error = folder.put_aside(&mail).unwrap_err().to_string();
+            assert!(error.contains("no folder of the relay's own user") && mail.exists(), "{error}");
+        };
+        fs::set_permissions(&bad, Permissions::from_mode(0o777)).unwrap();
+        refused();
+        fs::remove_dir(&bad).unwrap();
+        std::os::unix::fs::symlink(data_dir.path(), &bad).unwrap();
+        refused();
+        fs::remove_file(&bad).unwrap();
+        folder.put_aside(&mail).unwrap();
+        assert!(bad.join("1.mail").exists());
     }
 }

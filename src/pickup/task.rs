@@ -98,8 +98,10 @@ impl<I: Intake> Pickup<I> {
             }
             return false;
         }
-        let is_more = found.more && !found.new.is_empty();
+        let (is_more, begun) = (found.more, found.taken.len());
         let Some(names) = self.rename(found).await else { return false };
+        // Where no file can be renamed, the next look would find the same ones.
+        let is_more = is_more && names.len() > begun;
         for (id, path) in names {
             if stop.is_cancelled() {
                 return false;
@@ -111,7 +113,8 @@ impl<I: Intake> Pickup<I> {
 
     /// Gives the files the names of their messages to be, on disk.
     async fn rename(&self, found: Found) -> Option<Vec<(QueueId, PathBuf)>> {
-        let Found { new, mut taken, .. } = found;
+        let (mut taken, others) = self.told_apart(found.taken);
+        let new: Vec<_> = found.new.into_iter().chain(others).collect();
         if new.is_empty() {
             return Some(taken);
         }
@@ -136,6 +139,18 @@ impl<I: Intake> Pickup<I> {
             }
             Err(_) => None,
         }
+    }
+
+    /// The files that have their names from the relay, and others. Anybody can name a file so, and a message with an id that is still to
+    /// come would be in the way of those to come: its file is as good as new. So is one of ours from before the clock was set back: were
+    /// it in the queue, all ids that are given out now would be larger.
+    fn told_apart(&self, taken: Vec<(QueueId, PathBuf)>) -> (Vec<(QueueId, PathBuf)>, Vec<PathBuf>) {
+        if taken.is_empty() {
+            return (taken, Vec::new());
+        }
+        let next = self.door.intake.next_id(self.door.clock.now());
+        let (taken, others): (Vec<_>, Vec<_>) = taken.into_iter().partition(|(id, _)| *id < next);
+        (taken, others.into_iter().map(|(_, path)| path).collect())
     }
 
     /// A file on which the relay itself fails is put aside: it would fail again, and no other mail is to wait for it.

@@ -243,6 +243,37 @@ async fn mail_is_left_while_the_relay_is_down_and_bad_files_stop_nobody() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_only_the_relay_should_give_does_no_harm() {
+    let mut site = Site::start().await;
+    site = blocking(move || {
+        assert_eq!(site.daemon().terminate(), Some(0));
+        // The largest id that there is: in the queue, it would leave none for the mail that comes later.
+        let planted = site.drop_folder().join("7zzzzzzzzzzzz.taken");
+        std::fs::write(planted, "xoauth2-relay drop 1\nrecipient you@example.com\n\nSubject: x\n\nplanted\n").unwrap();
+        site
+    })
+    .await;
+    for (n, text) in ["second", "third"].into_iter().enumerate() {
+        site = site.run(&[]).await;
+        site.until_accepted(n + 1).await;
+        site = blocking(move || {
+            site.send_well(&["you@example.com"], &format!("Subject: x\n\n{text}\n"));
+            site
+        })
+        .await;
+        site.until_accepted(n + 2).await;
+        site = blocking(move || {
+            site.until("an empty folder", || site.left().is_empty());
+            assert_eq!(site.daemon().terminate(), Some(0));
+            site
+        })
+        .await;
+    }
+    let texts: Vec<_> = site.simulator.accepted().iter().map(body).collect();
+    assert_eq!(texts.iter().map(|text| text.trim()).collect::<Vec<_>>(), ["planted", "second", "third"]);
+}
+
 /// Debug builds can be told to die at named points.
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
