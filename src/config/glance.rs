@@ -1,5 +1,7 @@
 //! The few values that a command needs which must work whatever else is wrong with the file, or when it may not be read.
 
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +14,9 @@ pub struct Glance {
     pub data_dir: PathBuf,
     /// Where `/healthz` answers.
     pub admin: SocketAddr,
-    /// The largest message that any listener takes, in octets.
+    /// The largest message that any listener takes, in octets. No limit if whoever asks may not read the file: the relay knows it.
     pub max_message_size: u64,
-    /// The most recipients that any listener takes.
+    /// The most recipients that any listener takes; likewise.
     pub max_recipients: usize,
 }
 
@@ -24,7 +26,9 @@ impl Glance {
         // A program of any user may ask, and the file may hold secrets: that it cannot be read is nothing out of the ordinary.
         let text = read_text(path).unwrap_or_default();
         let config = check::at_a_glance(&text, path, environment, super::today());
-        let listeners = config.listeners;
+        // A file that is not there says as much as an empty one; one that is closed says nothing.
+        let is_closed = File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        let listeners = if is_closed { Vec::new() } else { config.listeners };
         Self {
             data_dir: config.data_dir,
             admin: config.admin.address,
@@ -63,5 +67,20 @@ mod tests {
         let elsewhere = Environment::from([("XOAUTH2_RELAY__DATA_DIR", "/srv/relay")]);
         assert_eq!(Glance::at(Path::new("/no/such/file"), &elsewhere).data_dir, Path::new("/srv/relay"));
         assert_eq!(glance("data_dir = \"/other", &elsewhere).data_dir, Path::new("/srv/relay"));
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_sets_no_limits() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.toml");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(Glance::at(&path, &Environment::default()).max_message_size, 35 << 20);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        if File::open(&path).is_ok() {
+            return; // Nothing is closed to root.
+        }
+        let seen = Glance::at(&path, &Environment::default());
+        assert_eq!((seen.max_message_size, seen.max_recipients), (u64::MAX, usize::MAX));
     }
 }

@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::review::Review;
 use crate::config::section::Section;
-use crate::config::{Passwords, units};
+use crate::config::{Listener, Passwords, TlsBegins, units};
 
 /// Addresses that no stranger on the Internet has: private (RFC 1918, RFC 4193), loopback, link-local (RFC 3927, RFC 4291) and
 /// shared by a carrier (RFC 6598).
@@ -43,6 +43,19 @@ pub(super) fn allow(listener: &Section<'_>, password: Passwords, review: &mut Re
     Some(allow)
 }
 
+/// Points out passwords that programs may have to show to everybody between them and here.
+pub(super) fn shown_passwords(checked: &Listener, listener: &Section<'_>, review: &mut Review) {
+    let is_hidden = checked.tls.as_ref().is_some_and(|tls| tls.required || tls.begins == TlsBegins::AtOnce);
+    let open = checked.allow.iter().find(|net| !is_private(unmapped(**net)));
+    if let (Passwords::Checked, false, Some(open)) = (checked.password, is_hidden, open) {
+        let text = format!(
+            "is \"checked\" without TLS being required, so passwords of programs in {open} may cross the Internet in the clear: set \
+             tls = \"implicit\", or \"starttls\" with require_tls = true"
+        );
+        listener.warning("password", text, review);
+    }
+}
+
 /// The networks of `proxy_protocol_from`; `None` if it is not there.
 ///
 /// Whoever is in them is believed: an address of `allow` is soon said.
@@ -70,9 +83,13 @@ fn is_wide(net: IpNet) -> bool {
         IpNet::V4(_) => 16,
         IpNet::V6(_) => 32,
     };
-    // A range that is only partly private, such as 10.0.0.0/7, is within none of these.
+    net.prefix_len() < widest && !is_private(net)
+}
+
+/// Whether no stranger has any of its addresses. A range that is only partly private, such as 10.0.0.0/7, is within none of these.
+fn is_private(net: IpNet) -> bool {
     let is_within = |range: &str| range.parse::<IpNet>().is_ok_and(|range| range.contains(&net));
-    net.prefix_len() < widest && !NOT_PUBLIC.into_iter().any(is_within)
+    NOT_PUBLIC.into_iter().any(is_within)
 }
 
 /// What a network means for IPv4: one that takes in all mapped addresses (`::ffff:0:0/96`) counts as all of it.

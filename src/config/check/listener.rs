@@ -68,6 +68,7 @@ pub(super) fn listener(listener: &Section<'_>, review: &mut Review) -> Listener 
             .read("idle_timeout", with_unit("10m", units::duration), review)
             .unwrap_or(default.idle_timeout),
     };
+    exposure::shown_passwords(&checked, listener, review);
     if checked.idle_timeout < SHORTEST_GOOD_IDLE {
         let text = "is short: programs that keep a session open, such as Moodle, lose their next mail when it is closed; 5m and more is safe";
         listener.warning("idle_timeout", text, review);

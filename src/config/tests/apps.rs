@@ -18,7 +18,7 @@ fn apps_are_read() {
          [[app]]\nname = 'DEFAULT'\ndescription = 'the others'\n",
     )
     .unwrap();
-    assert_eq!(config.warnings, []);
+    assert_eq!(config.warnings.len(), 1, "passwords in the clear: {:?}", config.warnings);
     assert_eq!(config.default_domain.as_deref(), Some("contoso.com"));
     assert_eq!(config.listeners[0].password, Passwords::Checked);
     let [app] = &config.apps[..] else { panic!("{:?}", config.apps) };
@@ -116,6 +116,23 @@ fn only_a_listener_that_checks_passwords_may_be_open_to_everybody() {
         listing[0].contains("(an open relay)") && listing[0].ends_with("unless password = \"checked\""),
         "{listing:#?}"
     );
+}
+
+#[test]
+fn passwords_that_may_cross_the_internet_in_the_clear_are_a_warning() {
+    let said = |allow: &str, password: &str| {
+        let app = "[[app]]\nname = 'x'\npassword = 'long enough to be good'\n";
+        warnings(&format!("[[listener]]\npassword = '{password}'\nallow = ['10.0.0.0/8', {allow}]{ACCOUNT}{app}"))
+    };
+    assert_eq!(
+        said("'203.0.113.9'", "checked"),
+        [
+            "2: listener[0].password: is \"checked\" without TLS being required, so passwords of programs in 203.0.113.9/32 may cross the \
+          Internet in the clear: set tls = \"implicit\", or \"starttls\" with require_tls = true"
+        ]
+    );
+    assert_eq!(said("'fd00::/8'", "checked"), [""; 0], "a network of one's own");
+    assert!(said("'203.0.113.9'", "any").iter().all(|text| !text.contains("Internet")), "nobody asks for a password");
 }
 
 #[test]

@@ -369,3 +369,17 @@ fn files_that_the_relays_user_cannot_reach_are_pointed_out() {
     mode("secret.key", 0o640);
     assert_eq!(certificate("good.pem", "secret.key").closed_to(nobody), None);
 }
+
+#[test]
+fn passwords_are_out_of_sight_where_tls_is_required() {
+    let files = Files::new();
+    for (tls, is_shown) in
+        [("tls = 'starttls'", true), ("tls = 'starttls'\nrequire_tls = true", false), ("tls = 'implicit'", false)]
+    {
+        let said = files.said(&format!(
+            "{tls}\ncertificate = 'good.pem'\nkey = 'good.key'\npassword = 'checked'\nallow = ['203.0.113.9']\n\
+             [[app]]\nname = 'x'\npassword = 'long enough to be good'"
+        ));
+        assert_eq!(said.iter().any(|text| text.contains("in the clear")), is_shown, "{tls}: {said:?}");
+    }
+}
