@@ -179,7 +179,12 @@ impl Relay {
         let config = Arc::new(config);
         self.config.send_replace(config.clone());
         self.ops.schedule.tell(Event::Configured { config: config.clone(), sent });
-        for count in self.store.counts().await? {
+        // It is in force: what cannot be counted now, `status` tells later.
+        let counts = self.store.counts().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "could not see whether mail waits for accounts that are gone");
+            Vec::new()
+        });
+        for count in counts {
             if config.account(&count.account).is_none() && running.account(&count.account).is_some() {
                 let (account, state, messages) = (&count.account, count.state.as_str(), count.messages);
                 tracing::warn!(%account, messages, state, "the account is gone: its mail is kept until it is back");

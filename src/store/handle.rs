@@ -327,12 +327,11 @@ fn set_aside(folder: &Path) -> std::io::Result<()> {
     std::fs::rename(folder, aside)
 }
 
-/// Other users may pass through the data folder to the drop folder: the mail in the queue is not for them. `SQLite` gives the files that
-/// it makes beside it the same mode.
+/// Other users may pass through the data folder to the drop folder: the mail in the queue is not for them. A new database is made private
+/// by `sqlite::open`; this is for one whose mode somebody has changed. `SQLite` gives the files that it makes beside it the same mode.
 fn keep_private(database: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(database)?;
     for beside in ["", "-wal", "-shm"] {
         let mut path = database.as_os_str().to_owned();
         path.push(beside);
