@@ -76,7 +76,7 @@ mod tests {
         let path = folder.path().join("relay.toml");
         std::fs::write(&path, "").unwrap();
         assert_eq!(Glance::at(&path, &Environment::default()).max_message_size, 35 << 20);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         if File::open(&path).is_ok() {
             return; // Nothing is closed to root.
         }

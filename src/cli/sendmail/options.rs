@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 
+use crate::message::EnvelopeId;
 use crate::pickup::Sender;
 
 /// What is asked for.
@@ -92,7 +93,7 @@ impl Options {
                 'F' => self.name = Some(value()?),
                 'N' => self.notify = Some(notify(&value()?)?),
                 'R' => self.ret = Some(ret(&value()?)?),
-                'V' => self.envid = Some(value()?),
+                'V' => self.envid = Some(envid(&value()?)?),
                 'b' => self.mode = mode(attached),
                 'q' => self.mode = Mode::Nothing,
                 'o' if attached.starts_with('i') => self.dot_ends = false,
@@ -152,6 +153,16 @@ fn ret(value: &str) -> Result<String, String> {
     }
 }
 
+/// RFC 3461 section 4.4. Later nobody is there to be told, and the mail would be put aside.
+fn envid(value: &str) -> Result<String, String> {
+    match EnvelopeId::parse(value) {
+        Some(envid) => Ok(envid.as_str().to_owned()),
+        None => Err(format!(
+            "-V {value}: write at most 100 printable characters, with +20 for a space, +2B for + and +3D for ="
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +215,7 @@ mod tests {
         let options = parse("-N success,FAILURE -R HDRS -V a+20b root");
         assert_eq!(options.notify.as_deref(), Some("success,failure"));
         assert_eq!((options.ret.as_deref(), options.envid.as_deref()), (Some("hdrs"), Some("a+20b")));
-        for wrong in ["-N sometimes", "-N never,delay", "-R some", "-f"] {
+        for wrong in ["-N sometimes", "-N never,delay", "-R some", "-V a=b", "-V é", "-f"] {
             assert!(Options::parse(wrong.split(' ').map(OsString::from)).is_err(), "{wrong}");
         }
     }

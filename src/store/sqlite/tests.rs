@@ -172,3 +172,33 @@ fn a_long_log_is_begun_anew_while_mail_keeps_coming() {
     let log = std::fs::metadata(folder.path().join("queue.db-wal")).unwrap().len();
     assert!(log < 48 << 20, "the log has {log} octets after 120 MB of mail");
 }
+
+#[test]
+fn a_log_with_zeros_behind_it_is_read_to_its_end_after_a_crash() {
+    use crate::store::samples;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(&folder.path().join("queue.db")).unwrap();
+    let upkeep = opened.upkeep.as_mut().unwrap();
+    for n in 1..=60 {
+        let mut incoming = samples::incoming(n, &["a@example.com"]);
+        incoming.body = crate::message::Body::Inline(vec![1; 20_000].into());
+        opened.engine.commit(&[crate::store::Change::Accept(Box::new(incoming))]).unwrap();
+        opened.engine.settle();
+        if n == 40 {
+            // From here on the log begins anew: frames of its first life stand between its end and the zeros.
+            upkeep.tend();
+        }
+        if n % 10 == 0 {
+            let crashed = tempfile::tempdir().unwrap();
+            for name in ["queue.db", "queue.db-wal"] {
+                std::fs::copy(folder.path().join(name), crashed.path().join(name)).unwrap();
+            }
+            let log = std::fs::read(crashed.path().join("queue.db-wal")).unwrap();
+            assert!(log.ends_with(&[0; 64]), "there are zeros behind the log");
+            let mut again = open(&crashed.path().join("queue.db")).unwrap();
+            assert_eq!(again.readers[0].last_id().unwrap(), Some(samples::id(n)));
+            assert_eq!(again.readers[0].list(None, 100).unwrap().len(), usize::try_from(n).unwrap());
+        }
+    }
+}
