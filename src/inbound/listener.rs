@@ -163,8 +163,12 @@ impl<I: Intake> Entrance<I> {
     /// The listener as it is configured now: what a reload may change is asked for at every connection.
     fn listener(&self) -> Arc<config::Listener> {
         let config = self.door.config();
-        let now = config.listeners.iter().find(|listener| listener.address == self.listener.address);
-        Arc::clone(now.unwrap_or(&self.listener))
+        let mut now = config.listeners.iter().filter(|listener| listener.address == self.listener.address);
+        // Several with port 0 are alike by their address: none may get what another one allows.
+        match (now.next(), now.next()) {
+            (Some(now), None) => Arc::clone(now),
+            _ => Arc::clone(&self.listener),
+        }
     }
 
     fn facts(&self, listener: &config::Listener, peer: IpAddr, welcome: Welcome) -> Facts {
