@@ -250,7 +250,7 @@ impl<S: Stream, I: Intake> Connection<S, I> {
 
     fn not_taken(&self, outcome: Outcome) -> Outcome {
         let peer = self.peer;
-        tracing::warn!(%peer, ?outcome, "message not taken");
+        tracing::warn!(%peer, why = %outcome, "message not taken");
         outcome
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::route::{Refused, SaidIn};
+use super::route::Refused;
 use super::session::{Facts, Tls};
 use crate::config::Passwords;
 use crate::message::QueueId;
@@ -313,12 +313,8 @@ pub(super) fn logged_out() -> Reply {
 pub(super) fn sender_refused(refused: &Refused) -> Reply {
     let Refused { app, sender, said_in } = refused;
     let text = format!(
-        "5.7.60 {} <{}> is not among the senders of the app {app}: add it to \"senders\" of that [[app]], or change the sender in \
-         the program",
-        match said_in {
-            SaidIn::Envelope => "MAIL FROM",
-            SaidIn::Header => "From",
-        },
+        "5.7.60 {said_in} <{}> is not among the senders of the app {app}: add it to \"senders\" of that [[app]], or change the \
+         sender in the program",
         ascii(sender.as_str()),
     );
     Reply::new(550, text)

@@ -1,5 +1,6 @@
 //! Whose message is it, may its sender stand there, and whose queue does it wait in: asked as soon as its header is there. Pure.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::head::Head;
@@ -35,6 +36,22 @@ pub enum SaidIn {
     Envelope,
     /// The field From.
     Header,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { app, sender, said_in } = self;
+        write!(f, "{said_in} <{sender}> is not among the senders of the app {app}")
+    }
+}
+
+impl fmt::Display for SaidIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Envelope => "MAIL FROM",
+            Self::Header => "From",
+        })
+    }
 }
 
 /// The way of a message, or why it is not taken.

@@ -3,6 +3,7 @@
 //! It is patient with old programs: no HELO at all, AUTH after HELO, any user name and password. It refuses late: a peer from a
 //! network that is not allowed is greeted like any other and told why at MAIL, because that is where programs keep the text.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use zeroize::Zeroizing;
@@ -148,6 +149,27 @@ pub enum Outcome {
     SenderUnseen(String),
     /// The app that the program has logged in as is no longer there.
     LoggedOut,
+}
+
+impl fmt::Display for Outcome {
+    /// For the log: what became of it, without the advice that the program is given.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queued(id) => write!(f, "queued as {id}"),
+            Self::TooLarge => f.write_str("larger than max_message_size"),
+            Self::Flood => f.write_str("so much larger than max_message_size that its end was not waited for"),
+            Self::Full => f.write_str("there is no room for it"),
+            Self::Unavailable => f.write_str("it could not be stored"),
+            Self::NoAccount => f.write_str("there is no account to send it through"),
+            Self::Sender(refused) => refused.fmt(f),
+            Self::SenderUnseen(app) => {
+                write!(f, "its header is too long to compare its senders with those of the app {app}")
+            }
+            Self::LoggedOut => {
+                f.write_str("the app that the program had logged in as is gone, or may not come from there")
+            }
+        }
+    }
 }
 
 /// One session.
