@@ -156,11 +156,10 @@ impl Wire {
         let mut space = [0; 4096];
         let mut buffer = ReadBuf::new(&mut space);
         match ready!(self.stream.pinned().poll_read(cx, &mut buffer)) {
-            Ok(()) if buffer.filled().is_empty() => {
-                let end = io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it");
-                self.ended = Some(end);
-            }
+            Ok(()) if buffer.filled().is_empty() => self.ended = Some(closed()),
             Ok(()) => self.replies.feed(buffer.filled()),
+            // rustls says this of an end without a farewell, in words for programmers.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(closed()),
             Err(error) => self.ended = Some(error),
         }
         Poll::Ready(())
@@ -186,6 +185,11 @@ pub(super) async fn within<T>(limit: Duration, wait: impl Future<Output = io::Re
         Err(io::Error::new(io::ErrorKind::TimedOut, waited))
     };
     tokio::time::timeout(limit, wait).await.unwrap_or_else(late)
+}
+
+/// The server has ended the connection, under TLS with or without a farewell.
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it")
 }
 
 /// I/O errors cannot be cloned; kind and words can.

@@ -45,6 +45,16 @@ async fn a_probe_logs_in_under_tls_and_says_goodbye() {
 }
 
 #[tokio::test]
+async fn an_end_without_a_farewell_is_told_as_plainly_under_tls_as_without_it() {
+    for (script, tls) in [("S: 220 mx\nC: EHLO", SmtpTls::None), ("TLS\nS: 220 mx\nC: EHLO", SmtpTls::Implicit)] {
+        let (result, _) = probe(script, tls, true, "localhost").await;
+        let error = result.unwrap_err();
+        let cause = std::error::Error::source(&error).expect("a lost connection has a cause").to_string();
+        assert_eq!(cause, "the server closed it", "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_came_before_tls_ends_the_connection() {
     for injected in ["SAY 220 go\\r\\n250 injected\\r\\n", "SAY 220 go\\r\\n250-half"] {
         let (result, heard) = probe(&format!("{START_TLS}{injected}"), SmtpTls::StartTls, true, "localhost").await;
