@@ -21,17 +21,45 @@ impl Head {
     /// Reads them from the beginning of a message.
     pub(crate) fn read(message: &[u8]) -> Self {
         let headers = Headers::scan(message);
-        Self {
-            from: headers
-                .all("From")
-                .flat_map(|field| Mailboxes::find(field.value).list)
-                .map(|one| one.address)
-                .collect(),
-            // Behind its fields stands the empty line, or a line that is no field: not just the first letters of one.
-            is_whole: message[headers.end()..].iter().any(|b| matches!(b, b'\r' | b'\n')),
-            subject: headers.first("Subject").map(|field| unfold(&String::from_utf8_lossy(field.value))),
-        }
+        let subject = headers.first("Subject").map(|field| unfold(&String::from_utf8_lossy(field.value)));
+        let mut from = addresses(&headers);
+        let mut rest = &message[headers.end()..];
+        // Text without a header gets an empty line put in front of it when it leaves: nobody reads fields in that.
+        let is_whole = if headers.fields().is_empty() {
+            rest.iter().any(|&b| is_line_end(b))
+        } else {
+            go_on_to_the_empty_line(&mut rest, &mut from)
+        };
+        Self { from, is_whole, subject }
     }
+}
+
+/// Reads on behind lines that are no fields. For us the first of them ends the header, but there are servers that pass over it and take
+/// what follows for fields until the empty line: whoever may not send as somebody must not be able to hide the `From` there.
+///
+/// Whether the empty line came.
+fn go_on_to_the_empty_line(rest: &mut &[u8], from: &mut Vec<Address>) -> bool {
+    while let Some(&first) = rest.first() {
+        if is_line_end(first) {
+            return true;
+        }
+        let Some(end) = rest.iter().position(|&b| is_line_end(b)) else { return false };
+        let is_crlf = rest[end..].starts_with(b"\r\n");
+        *rest = &rest[end + if is_crlf { 2 } else { 1 }..];
+        let headers = Headers::scan(rest);
+        from.extend(addresses(&headers));
+        *rest = &rest[headers.end()..];
+    }
+    false
+}
+
+/// The addresses of all fields `From`.
+fn addresses(headers: &Headers<'_>) -> Vec<Address> {
+    headers.all("From").flat_map(|field| Mailboxes::find(field.value).list).map(|one| one.address).collect()
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 /// RFC 5322 section 2.2.3: unfolding takes the line ends away and leaves the white space behind them.
@@ -71,10 +99,30 @@ mod tests {
     }
 
     #[test]
+    fn a_from_behind_a_line_that_is_no_field_is_found_up_to_the_empty_line() {
+        for (message, addresses) in [
+            (
+                "From: a@b.example\r\nno field\r\nFrom: c@d.example\r\n\r\nFrom: e@f.example",
+                &["a@b.example", "c@d.example"][..],
+            ),
+            ("X: y\r\nno\r\nfield\rfrom:c@d.example\nno: no\n\nFrom: e@f.example", &["c@d.example"]),
+            ("X: y\r\nno field\r\n From: c@d.example\r\n\r\n", &[]),
+            ("X: y\r\nno field\r\n\r\nFrom: e@f.example\r\n", &[]),
+            ("no field\r\nFrom: c@d.example\r\n\r\n", &[]),
+        ] {
+            let from: Vec<String> = Head::read(message.as_bytes()).from.iter().map(ToString::to_string).collect();
+            assert_eq!(from, addresses, "{message}");
+        }
+    }
+
+    #[test]
     fn whether_the_header_was_seen_to_its_end_is_known() {
         for (message, is_whole) in [
             ("From: a@b\r\n\r\nbody", true),
-            ("From: a@b\r\nno field\r\n", true),
+            ("From: a@b\r\nno field\r\n\r\nbody", true),
+            ("From: a@b\r\nno field\n\nbody", true),
+            ("From: a@b\r\nno field\r\nX: y\r\n", false),
+            ("no field\r\n", true),
             ("\r\n", true),
             ("", false),
             ("From: a@b\r\n", false),
