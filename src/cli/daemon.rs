@@ -47,8 +47,9 @@ pub(super) async fn run(path: &Path, inherited: Result<Inherited, InheritedError
     let failure = daemon.serve(&mut relay, &mut hangups).await;
     accompanied.cancel();
     daemon.manager.stopping();
+    tracing::info!("stopping: no new connections, and what is under way is finished");
     tokio::select! {
-        () = relay.stop() => {}
+        () = relay.stop() => tracing::info!("stopped: what waits is on disk"),
         () = tokio::time::sleep(STOP_DEADLINE) => tracing::error!("the relay did not stop in time and is cut off"),
         () = told_to_stop() => tracing::warn!("told to stop once more: cut off"),
     }

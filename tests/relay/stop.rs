@@ -71,6 +71,10 @@ impl Site {
         let cuts: Vec<&str> = said.lines().filter(|line| line.contains("is cut off")).collect();
         let is_expected = cuts.len() == cut_off.len() && cuts.iter().zip(cut_off).all(|(cut, what)| cut.contains(what));
         assert!(is_expected, "{cut_off:?} was to be cut off: {said}");
+        assert!(
+            said.trim_end().ends_with("stopped: what waits is on disk"),
+            "the log does not tell of the end: {said}"
+        );
         site
     }
 
