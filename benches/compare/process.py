@@ -18,6 +18,8 @@ GROUP = f"postfix:x:{POSTFIX_USER}:\npostdrop:x:{POSTDROP_GROUP}:\nDebian-exim:x
 # The first process of the namespace only collects the orphans.
 INIT = 'mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/group" /etc/group && shift && { "$@" & wait $!; }'
 
+# Even if nobody is left to end it.
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 # A server that has not greeted by then has failed.
 START_DEADLINE = 20
 
@@ -56,7 +58,7 @@ class Running:
     def __init__(self, command, folder, environment=None):
         (folder / "passwd").write_text(Path("/etc/passwd").read_text() + PASSWD)
         (folder / "group").write_text(Path("/etc/group").read_text() + GROUP)
-        namespace = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        namespace = [*DIES_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self.log = folder / "output"
         with open(self.log, "wb") as output:
             self.process = subprocess.Popen(

@@ -26,7 +26,7 @@ class Sink:
     def __init__(self, tree, name, options=None):
         self.folder = process.clear(tree.runs / f"sink-{name}")
         self.certificate = self.folder / "certificate.pem"
-        command = [tree.load, "sink", "--certificate", self.certificate]
+        command = [*process.DIES_WITH_US, tree.load, "sink", "--certificate", self.certificate]
         for option, value in (options or {}).items():
             command += [f"--{option}", str(value)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
