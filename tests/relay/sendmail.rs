@@ -244,6 +244,30 @@ async fn mail_is_left_while_the_relay_is_down_and_bad_files_stop_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_rules_of_an_app_hold_for_what_is_left_too() {
+    let site = Site::prepare().await;
+    let config = site.config();
+    let rules = "[[app]]\nname = 'sendmail'\nsenders = ['*@contoso.com']\n";
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("default_domain = 'contoso.com'\n{text}\n{rules}")).unwrap();
+    let site = site.run(&[]).await;
+    let site = blocking(move || {
+        site.send_well(&["-f", "x@evil.example", "you@example.com"], "Subject: x\n\nrefused\n");
+        site.send_well(&["-f", "root", "you@example.com"], "From: x@evil.example\n\nrefused\n");
+        site.send_well(&["-f", "root", "-N", "never", "-V", "job+2B7", "you"], "Subject: x\n\ntaken\n");
+        site.until("an empty folder", || site.left().is_empty());
+        site
+    })
+    .await;
+    let accepted = site.until_accepted(1).await;
+    assert_eq!((accepted.len(), recipients(&accepted[0])), (1, vec!["you@contoso.com".to_owned()]));
+    assert_eq!(body(&accepted[0]).trim(), "taken");
+    let said = site.daemon.as_ref().unwrap().said();
+    let why = "its sender x@evil.example is not among \"senders\" of the app sendmail";
+    assert!(said.replace('\\', "").matches(why).count() == 2, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_only_the_relay_should_give_does_no_harm() {
     let mut site = Site::start().await;
     site = blocking(move || {
