@@ -1,5 +1,8 @@
 //! Copies the write-ahead log into the database, on a thread where no sender of mail waits for it.
 
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,12 +42,23 @@ fn checkpoint(connection: &Connection, pragma: &str) -> rusqlite::Result<Log> {
 pub struct Checkpointer {
     connection: Connection,
     restart: Arc<AtomicBool>,
+    /// The database's file, to sync it. Never closed: closing any descriptor of a file ends all locks that the process has on it
+    /// (<https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>).
+    database: ManuallyDrop<File>,
 }
 
 impl Checkpointer {
-    /// Sets `restart` when the log has grown long.
-    pub fn new(connection: Connection, restart: Arc<AtomicBool>) -> Self {
-        Self { connection, restart }
+    /// Checkpoints the database at `path`; sets `restart` when the log has grown long.
+    pub fn new(connection: Connection, path: &Path, restart: Arc<AtomicBool>) -> std::io::Result<Self> {
+        Ok(Self { connection, restart, database: ManuallyDrop::new(File::open(path)?) })
+    }
+
+    /// Has the log begun anew. The writer syncs the database for that, while mail waits: what can be synced before is synced here.
+    fn ask_for_restart(&self) {
+        if let Err(error) = self.database.sync_data() {
+            tracing::warn!(%error, "could not sync the queue");
+        }
+        self.restart.store(true, Ordering::Relaxed);
     }
 }
 
@@ -52,7 +66,7 @@ impl Upkeep for Checkpointer {
     fn tend(&mut self) {
         match passive(&self.connection) {
             // Even if all of it is copied: the writer may have gone on meanwhile, which these numbers do not show.
-            Ok(log) if log.pages > LONG_LOG => self.restart.store(true, Ordering::Relaxed),
+            Ok(log) if log.pages > LONG_LOG => self.ask_for_restart(),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "could not checkpoint the queue"),
         }

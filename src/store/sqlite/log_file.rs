@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// The least and the most that is added at once, in octets: little for a relay with little to do, and never so much that mail waits.
 const LEAST: u64 = 256 * 1024;
-const MOST: u64 = 8 << 20;
+const MOST: u64 = 2 << 20;
 /// What is written at a time.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 

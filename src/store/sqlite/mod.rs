@@ -98,10 +98,11 @@ fn open_shared(path: &Path) -> Result<(Opened, Shared), StoreError> {
         connection.execute_batch("PRAGMA query_only = 1").map_err(unusable)?;
         readers.push(Box::new(SqliteReader::new(Arc::new(Mutex::new(connection)))));
     }
-    let upkeep = Box::new(Checkpointer::new(open().map_err(unusable)?, Arc::clone(&restart)));
+    let upkeep = Checkpointer::new(open().map_err(unusable)?, path, Arc::clone(&restart));
+    let upkeep = upkeep.map_err(|error| StoreError::Unusable { path: path.to_owned(), why: error.to_string() })?;
     let writing = Arc::new(Mutex::new(writing));
     let engine = Box::new(SqliteEngine::new(Arc::clone(&writing), restart, Some(LogFile::of(path))));
-    Ok((Opened { engine, readers, upkeep: Some(upkeep) }, writing))
+    Ok((Opened { engine, readers, upkeep: Some(Box::new(upkeep)) }, writing))
 }
 
 /// Makes the file before SQLite does: mail is for the relay's own user alone. The log and its index take over the mode.
