@@ -14,6 +14,10 @@ const MUCH: usize = 4 << 20;
 /// Or when something was written, and then nothing like [`MUCH`] for this long.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// How much the thread gives way to those that answer programs (`nice`): where processors are few, its copying made them wait for it.
+#[cfg(target_os = "linux")]
+const GIVES_WAY: i32 = 10;
+
 /// The writer's end of the thread. Dropping it ends the thread in order and waits for it.
 pub struct Keeper {
     desk: Arc<Desk>,
@@ -99,7 +103,16 @@ impl Drop for Keeper {
     }
 }
 
+/// On Linux a priority is a thread's own. Without the right to lower it (a unit may forbid the call) everything works all the same.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, GIVES_WAY) {
+        tracing::debug!(%error, "the upkeep of the queue runs at the usual priority");
+    }
+}
+
 fn keep(desk: &Desk, bodies: &Bodies, mut upkeep: Option<Box<dyn Upkeep>>) {
+    give_way();
     loop {
         let todo = desk.next();
         if !todo.files.is_empty() {
