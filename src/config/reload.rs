@@ -120,6 +120,40 @@ mod tests {
         assert_eq!(followed.config, new);
     }
 
+    /// A listener that takes mail from `allow`, with these further keys.
+    fn listener(allow: &str, keys: &str) -> Config {
+        let app = "[[app]]\nname = \"moodle\"\npassword = \"long enough to be good\"";
+        config("", &format!("[[listener]]\naddress = \"127.0.0.1:2525\"\nallow = [\"{allow}\"]\n{keys}\n{app}"))
+    }
+
+    #[test]
+    fn a_wider_network_comes_into_force_together_with_the_password_that_it_was_checked_with() {
+        let running = listener("10.0.0.0/8", "");
+        let new = listener("0.0.0.0/0", "password = \"checked\"\nproxy_protocol_from = [\"10.0.0.5\"]");
+        let followed = new.clone().follow(&running);
+        assert_eq!((followed.config, followed.needs_restart.len()), (new, 0));
+    }
+
+    #[test]
+    fn a_wider_network_waits_for_the_tls_that_it_was_checked_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["relay.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let (of_certificate, of_key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&of_certificate, certificate.pem()).unwrap();
+        std::fs::write(&of_key, key.serialize_pem()).unwrap();
+        let tls = |require_tls| {
+            format!(
+                "password = \"checked\"\ntls = \"starttls\"\nrequire_tls = {require_tls}\ncertificate = {of_certificate:?}\nkey = {of_key:?}"
+            )
+        };
+        let running = listener("10.0.0.0/8", &tls(false));
+        let followed = listener("0.0.0.0/0", &tls(true)).follow(&running);
+        assert_eq!(followed.config.listeners, running.listeners);
+        assert!(followed.needs_restart[0].contains("its TLS is another one"), "{:?}", followed.needs_restart);
+    }
+
     #[test]
     fn what_needs_a_restart_is_named_and_stays_as_it_was() {
         let running = config("", "");

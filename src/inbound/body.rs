@@ -24,7 +24,7 @@ const SEEMS_ENDED: Duration = Duration::from_mins(1);
 /// The longest a body may take, whatever comes how slowly.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// Reads up to the end of the body behind DATA: all of it, or why it is not taken. `route` is asked when its header is there.
+/// Reads up to the end of the body behind DATA: all of it, or why it is not taken. `route` is asked at its end.
 pub(super) async fn receive<S: Stream, I: Intake>(
     wire: &mut Wire<S>,
     limit: u64,

@@ -1,4 +1,5 @@
-//! Whose message is it, may its sender stand there, and whose queue does it wait in: asked as soon as its header is there. Pure.
+//! Whose message is it, may its sender stand there, and whose queue does it wait in: asked once the message
+//! is there, and before any of it is kept for good. Pure.
 
 use std::fmt;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use xoauth2_relay::message::Headers;
 use xoauth2_relay::simulator::{Accepted, Simulator};
 
+use crate::clients::{client, left_out_without, run};
 use crate::command_line::Daemon;
 use crate::support::{MAILBOX, PATIENCE, blocking, quick};
 
@@ -364,32 +365,21 @@ async fn other_users_php_and_python_leave_mail() {
             list.args(["--reuid=65534", "--regid=65534", "--clear-groups", "ls"]).arg(site.drop_folder());
             assert!(!list.output().unwrap().status.success(), "nobody but the relay may list the folder");
         } else {
-            eprintln!("left out: sendmail as another user, which needs root");
+            left_out_without("other user", "it takes root");
         }
         let php = format!("sendmail_path={} -t -i", site.sendmail.display());
         let code = "exit(mail('you@example.com', 'from PHP', \"hello\\n.\\nthere\", 'From: lms@contoso.com', '-fnoreply@contoso.com') ? 0 : 1);";
-        match Command::new("php").args(["-d", &php, "-r", code]).env("XOAUTH2_RELAY_CONFIG", site.config()).output() {
-            Ok(output) => {
-                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-                expected += 1;
-            }
-            Err(error) => {
-                assert!(std::env::var_os("XOAUTH2_RELAY_TEST_ALL").is_none(), "php: {error}");
-                eprintln!("left out: PHP, {error}");
-            }
+        if let Some(program) = client("php") {
+            run(Command::new(program).args(["-d", &php, "-r", code]).env("XOAUTH2_RELAY_CONFIG", site.config()));
+            expected += 1;
         }
         let code = "import subprocess, sys; from email.message import EmailMessage; m = EmailMessage(); m['To'] = 'you@example.com'; \
                     m['Subject'] = 'from Python'; m.set_content('hello\\n'); \
                     subprocess.run([sys.argv[1], '-t', '-oi'], input=m.as_bytes(), check=True)";
-        match Command::new("python3").args(["-c", code]).arg(&site.sendmail).env("XOAUTH2_RELAY_CONFIG", site.config()).output() {
-            Ok(output) => {
-                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-                expected += 1;
-            }
-            Err(error) => {
-                assert!(std::env::var_os("XOAUTH2_RELAY_TEST_ALL").is_none(), "python3: {error}");
-                eprintln!("left out: Python, {error}");
-            }
+        if let Some(program) = client("python3") {
+            let command = &mut Command::new(program);
+            run(command.args(["-c", code]).arg(&site.sendmail).env("XOAUTH2_RELAY_CONFIG", site.config()));
+            expected += 1;
         }
         (site, expected)
     })
