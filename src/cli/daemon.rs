@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use super::FAILED;
 use crate::clock::Clock;
@@ -154,14 +157,16 @@ pub(super) async fn told_to_stop() {
 
 /// The log while it is written: what goes into it can be changed.
 struct Logging {
-    change: Box<dyn Fn(EnvFilter) -> Result<(), String>>,
+    targets: reload::Handle<Targets, Registry>,
 }
 
 impl Logging {
     /// The filter came through the checks of the configuration.
     fn filter(&self, filter: &str) {
-        let changed =
-            EnvFilter::try_new(filter).map_err(|error| error.to_string()).and_then(|filter| (self.change)(filter));
+        let changed = filter
+            .parse()
+            .map_err(|error: ParseError| error.to_string())
+            .and_then(|targets: Targets| self.targets.reload(targets).map_err(|error| error.to_string()));
         if let Err(error) = changed {
             tracing::error!(error, "could not change what is logged");
         }
@@ -169,20 +174,19 @@ impl Logging {
 }
 
 fn log_to_stderr(log: &Log) -> anyhow::Result<Logging> {
-    let filter = EnvFilter::try_new(&log.filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let failed = |error| anyhow::anyhow!("logging cannot be set up: {error}");
-    let change: Box<dyn Fn(EnvFilter) -> Result<(), String>> = if log.json {
-        let builder = builder.json().with_filter_reloading();
-        let handle = builder.reload_handle();
-        builder.try_init().map_err(failed)?;
-        Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
+    let (filter, targets) = reload::Layer::new(log.filter.parse::<Targets>()?);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = if log.json {
+        lines.json().boxed()
     } else {
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let builder = builder.with_ansi(is_terminal).with_target(false).with_filter_reloading();
-        let handle = builder.reload_handle();
-        builder.try_init().map_err(failed)?;
-        Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()))
+        lines.with_ansi(is_terminal).with_target(false).boxed()
     };
-    Ok(Logging { change })
+    // The filter stands before the lines for everybody, so that what is not logged is not even put together.
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))?;
+    Ok(Logging { targets })
 }

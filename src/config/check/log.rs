@@ -1,6 +1,6 @@
 //! `log` and `log_format`.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use crate::config::Log;
 use crate::config::keys::nearest;
@@ -28,7 +28,7 @@ fn filter(text: &str) -> Result<String, String> {
             });
         }
     }
-    match EnvFilter::try_new(text) {
+    match text.parse::<Targets>() {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => {
             Err(format!("{} is no filter: write a level, or \"xoauth2_relay::outbound=trace,info\"", quoted(text)))
