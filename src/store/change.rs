@@ -61,8 +61,10 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
-    /// Something to remember that belongs to an account or to the relay.
+    /// Something that belongs to an account or to the relay, for the journal.
     Note(JournalEntry),
+    /// Something the relay has learnt and needs to know after a restart.
+    Learn(Fact),
     /// Journal, archive and dead letters from before these times are forgotten, and counted sends from before `sent_before`.
     Forget {
         /// Journal and archive.
@@ -232,6 +234,19 @@ impl fmt::Display for HoldCause {
             Self::Manual => "held by an administrator",
         })
     }
+}
+
+/// What the relay knows by a name: of an account, or of itself. A later one takes the place of an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// The account it is about; `None`: the relay itself.
+    pub account: Option<Address>,
+    /// Its name, which belongs to the part that learns it, as in `"alert/sign_in"`.
+    pub name: String,
+    /// What is known; `None`: nothing any more. Never a secret: facts are not sealed.
+    pub value: Option<String>,
+    /// When it was learnt.
+    pub at: Timestamp,
 }
 
 /// One line of the journal.

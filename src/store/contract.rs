@@ -69,6 +69,7 @@ macro_rules! suite {
             the_list_goes_on_from_an_id
             a_hold_is_journalled_once_and_released_once
             the_last_sign_in_counts
+            what_was_learnt_is_known_until_it_is_forgotten
             the_pace_is_remembered_by_login
             the_journals_show_their_own_lines_in_order
             messages_are_counted_by_account_and_state
@@ -373,6 +374,27 @@ pub fn the_last_sign_in_counts(subject: &mut Subject) {
     assert_eq!(subject.read().sign_in(&lms()).unwrap(), Some(second));
     assert_eq!(subject.read().sign_in(&address("erp@contoso.com")).unwrap(), None);
     assert!(subject.read().has_sign_ins().unwrap());
+}
+
+pub fn what_was_learnt_is_known_until_it_is_forgotten(subject: &mut Subject) {
+    let fact = |account: Option<&str>, name: &str, value: Option<&str>, n| Fact {
+        account: account.map(address),
+        name: name.to_owned(),
+        value: value.map(str::to_owned),
+        at: at(n),
+    };
+    let own = fact(None, "instance", Some("production"), 1);
+    let lms = fact(Some("LMS@contoso.com"), "user", Some("it's \0 ü"), 3);
+    let erp = fact(Some("erp@contoso.com"), "user", Some(""), 2);
+    subject.commit(&[
+        Change::Learn(fact(Some("lms@contoso.com"), "user", Some("earlier"), 1)),
+        Change::Learn(lms.clone()),
+        Change::Learn(own.clone()),
+        Change::Learn(erp.clone()),
+    ]);
+    assert_eq!(subject.read().facts().unwrap(), [own.clone(), erp.clone(), lms]);
+    subject.commit(&[Change::Learn(fact(Some("lms@CONTOSO.com"), "user", None, 4))]);
+    assert_eq!(subject.read().facts().unwrap(), [own, erp]);
 }
 
 pub fn the_pace_is_remembered_by_login(subject: &mut Subject) {

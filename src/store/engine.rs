@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::handle::ReadError;
-use super::{Archived, Change, Count, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting};
+use super::{Archived, Change, Count, Fact, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting};
 use crate::message::{Address, QueueId};
 
 /// Commits. The writer owns the only one.
@@ -65,6 +65,8 @@ pub trait Reader: Send {
     fn sign_in(&mut self, account: &Address) -> Result<Option<SealedSignIn>, ReadError>;
     /// Whether any account has a sign-in.
     fn has_sign_ins(&mut self) -> Result<bool, ReadError>;
+    /// All that was learnt, by account and name; the relay's own facts first.
+    fn facts(&mut self) -> Result<Vec<Fact>, ReadError>;
     /// How many messages are where.
     fn counts(&mut self) -> Result<Vec<Count>, ReadError>;
     /// The accounts with unfinished or dead mail.

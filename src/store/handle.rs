@@ -13,7 +13,7 @@ use super::readers::Readers;
 use super::space::Space;
 use super::upkeep::Keeper;
 use super::writer::{Life, WriterHandle};
-use super::{Archived, Change, Count, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting, sqlite};
+use super::{Archived, Change, Count, Fact, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting, sqlite};
 use crate::message::{Address, Body, QueueId};
 
 /// The queue. Cheap to clone; clones share it.
@@ -233,6 +233,11 @@ impl Store {
     /// Whether any account has a sign-in: then a missing key is a lost key, see [`super::NoKey`].
     pub async fn has_sign_ins(&self) -> Result<bool, ReadError> {
         self.shared.readers.read(|reader| reader.has_sign_ins()).await
+    }
+
+    /// All that was learnt ([`Change::Learn`]), by account and name; the relay's own facts first. They are few.
+    pub async fn facts(&self) -> Result<Vec<Fact>, ReadError> {
+        self.shared.readers.read(|reader| reader.facts()).await
     }
 
     /// How many messages are where, by account and state. A few milliseconds for 100,000 messages.

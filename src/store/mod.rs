@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use crate::message::{Address, Envelope, QueueId, Trace};
 
 pub use bodies::{Bodies, BodyWriter, INLINE_LIMIT};
-pub use change::{Change, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Sent};
+pub use change::{Change, Fact, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Sent};
 pub use handle::{CommitError, ReadError, Store, StoreError};
 pub use lock::{DataDir, LockError};
 pub use vault::{NoKey, Vault, VaultError};

@@ -7,7 +7,7 @@ use super::apply::line;
 use super::values::{count, millis};
 use crate::message::Address;
 use crate::store::engine::Failure;
-use crate::store::{Hold, SealedSignIn, Sent};
+use crate::store::{Fact, Hold, SealedSignIn, Sent};
 
 /// Stops an account. Journalled when it is new or has another cause: a probe that fails again is no news.
 pub fn hold(sql: &Connection, hold: &Hold) -> Result<(), Failure> {
@@ -75,6 +75,18 @@ pub fn sent(sql: &Connection, sent: &Sent) -> Result<(), Failure> {
         millis(sent.at),
         count(u64::from(sent.recipients))
     ])?;
+    Ok(())
+}
+
+/// Something was learnt, or is no longer so.
+pub fn learn(sql: &Connection, fact: &Fact) -> Result<(), Failure> {
+    let key = fact.account.as_ref().map(Address::key).unwrap_or_default();
+    let Some(value) = &fact.value else {
+        sql.prepare_cached("DELETE FROM fact WHERE account = ?1 AND name = ?2")?.execute([&key, &fact.name])?;
+        return Ok(());
+    };
+    sql.prepare_cached("INSERT OR REPLACE INTO fact (account, mailbox, name, value, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![key, fact.account.as_ref().map(Address::as_str), fact.name, value, millis(fact.at)])?;
     Ok(())
 }
 

@@ -20,6 +20,7 @@ pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Re
         Change::SignIn(sign_in) => account::sign_in(sql, sign_in),
         Change::Wake { account, at } => message::wake(sql, account, *at),
         Change::Note(entry) => note(sql, entry),
+        Change::Learn(fact) => account::learn(sql, fact),
         Change::Forget { journal_before, dead_before, sent_before } => {
             let before = forget::Before { journal: *journal_before, dead: *dead_before, sent: *sent_before };
             forget::forget(sql, &before, committed)

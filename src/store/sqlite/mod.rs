@@ -31,13 +31,23 @@ use log_file::LogFile;
 use reader::SqliteReader;
 
 /// `user_version` of a database that this program understands.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 const SCHEMA: &str = include_str!("schema.sql");
 /// What leads from each version to the one behind it; the first is the step from version 1.
-const STEPS: [&str; 1] = ["ALTER TABLE message ADD COLUMN ret TEXT;
+const STEPS: [&str; 2] = [
+    "ALTER TABLE message ADD COLUMN ret TEXT;
      ALTER TABLE message ADD COLUMN envid TEXT;
      ALTER TABLE recipient ADD COLUMN notify TEXT;
-     ALTER TABLE recipient ADD COLUMN orcpt TEXT;"];
+     ALTER TABLE recipient ADD COLUMN orcpt TEXT;",
+    "CREATE TABLE fact (
+         account TEXT NOT NULL,
+         mailbox TEXT,
+         name    TEXT NOT NULL,
+         value   TEXT NOT NULL,
+         at      INTEGER NOT NULL,
+         PRIMARY KEY (account, name)
+     ) STRICT, WITHOUT ROWID;",
+];
 
 /// Marks the file as ours (`application_id`): "xoa2".
 const APPLICATION_ID: i64 = 0x786f_6132;

@@ -13,8 +13,8 @@ use crate::message::{Address, Envelope, EnvelopeId, QueueId, Return, Trace};
 use crate::store::engine::{Found, Reader};
 use crate::store::handle::ReadError;
 use crate::store::{
-    Archived, Count, Ending, Hold, HoldCause, JournalEntry, MessageState, RecipientRow, SealedSignIn, Sent, Stored,
-    Waiting,
+    Archived, Count, Ending, Fact, Hold, HoldCause, JournalEntry, MessageState, RecipientRow, SealedSignIn, Sent,
+    Stored, Waiting,
 };
 
 /// The scheduler's window. A constant, so that the test of its cost sees the same text.
@@ -123,6 +123,19 @@ impl Reader for SqliteReader {
 
     fn has_sign_ins(&mut self) -> Result<bool, ReadError> {
         self.snapshot(|sql| sql.query_row("SELECT EXISTS (SELECT 1 FROM sign_in)", [], |row| row.get(0)))
+    }
+
+    fn facts(&mut self) -> Result<Vec<Fact>, ReadError> {
+        self.snapshot(|sql| {
+            rows(sql, "SELECT * FROM fact ORDER BY account, name", [], |row| {
+                Ok(Fact {
+                    account: maybe_address(row, "mailbox")?,
+                    name: row.get("name")?,
+                    value: Some(row.get("value")?),
+                    at: time(row, "at")?,
+                })
+            })
+        })
     }
 
     fn counts(&mut self) -> Result<Vec<Count>, ReadError> {

@@ -1,4 +1,4 @@
--- The queue of xoauth2-relay, version 2. Times are milliseconds since 1970 (UTC), spans are milliseconds.
+-- The queue of xoauth2-relay, version 3. Times are milliseconds since 1970 (UTC), spans are milliseconds.
 -- Accounts and logins are kept twice where they are shown: in lower case to compare, and as they were written ("mailbox").
 -- Changing something? Raise SCHEMA_VERSION in mod.rs and add to STEPS what leads from the version before; docs/queue.md names the states.
 
@@ -109,6 +109,16 @@ CREATE TABLE sign_in (
     since        INTEGER NOT NULL,
     refreshed_at INTEGER NOT NULL
 ) STRICT;
+
+-- What was learnt, by the name that its part gives it. "account" is empty and "mailbox" NULL for what the relay knows of itself.
+CREATE TABLE fact (
+    account TEXT NOT NULL,
+    mailbox TEXT,
+    name    TEXT NOT NULL,
+    value   TEXT NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (account, name)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sent (
     login      TEXT NOT NULL,
