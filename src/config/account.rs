@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 
-use super::SecretSource;
+use super::{ClientCertificate, SecretSource};
 use crate::message::Address;
 
 /// A checked `[[account]]`.
@@ -25,10 +25,16 @@ pub struct Account {
     pub tenant: String,
     /// The registration's client id.
     pub client_id: String,
-    /// The registration's secret, if it is a confidential client.
+    /// The registration's secret, if that is how it proves itself.
     pub client_secret: Option<SecretSource>,
+    /// The secret that takes its place: tried beside it until the old one is dropped.
+    pub next_client_secret: Option<SecretSource>,
     /// The day on which the secret ends, as far as the administrator said so.
     pub client_secret_expires: Option<jiff::civil::Date>,
+    /// The registration's certificate, if that is how it proves itself.
+    pub certificate: Option<ClientCertificate>,
+    /// The token of another identity provider, if that is how it proves itself. Read anew for each request: it lives for minutes.
+    pub federated_token: Option<SecretSource>,
     /// Other senders that Exchange has granted it.
     pub send_as: Vec<Address>,
     /// The pace; at least 1.
@@ -54,6 +60,8 @@ pub struct Account {
 pub enum Provider {
     /// Entra ID and Exchange Online.
     Microsoft,
+    /// Gmail and Google Workspace.
+    Google,
     /// Whatever its endpoints say.
     Custom,
 }
@@ -63,6 +71,9 @@ pub enum Provider {
 pub enum Grant {
     /// A person signed in once; refresh tokens since then.
     Delegated,
+    /// The registration itself asks, with its secret, certificate or federated token (client credentials, RFC 6749 section 4.4):
+    /// nobody signs in.
+    Application,
 }
 
 /// The OAuth endpoints after provider, cloud, tenant and overrides.

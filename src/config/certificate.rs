@@ -20,6 +20,10 @@ use zeroize::Zeroizing;
 
 use super::secret::cause;
 
+/// What is said of a key that TLS cannot use.
+const KEYS_OF_TLS: &str =
+    "that TLS cannot use here: it has to be RSA with 2048 bits or more, ECDSA (P-256, P-384, P-521) or Ed25519";
+
 /// No chain and no key is as long, in octets.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -60,6 +64,11 @@ impl Certificate {
     /// # Errors
     /// Everything that is wrong with either of them.
     pub fn read(file: &Path, key_file: &Path) -> Result<Self, Vec<CertificateError>> {
+        Self::read_with(file, key_file, KEYS_OF_TLS)
+    }
+
+    /// As [`Certificate::read`]; `keys` says which keys there can be, behind "holds a key".
+    pub(super) fn read_with(file: &Path, key_file: &Path, keys: &str) -> Result<Self, Vec<CertificateError>> {
         // Before the files are read: what changes meanwhile is a change.
         let stamp = Stamp::of(file, key_file);
         let chain = read_file(file).map_err(CertificateError::certificate);
@@ -74,7 +83,7 @@ impl Certificate {
             let text = format!("{} holds a certificate that cannot be understood: get it anew", file.display());
             vec![CertificateError::certificate(text)]
         })?;
-        let pair = pair(file, chain, key_file, key).map_err(|error| vec![error])?;
+        let pair = pair(file, chain, key_file, key, keys).map_err(|error| vec![error])?;
         let (file, key_file) = (file.to_owned(), key_file.to_owned());
         Ok(Self { file, key_file, pair: Arc::new(pair), not_before, not_after, stamp })
     }
@@ -100,6 +109,16 @@ impl Certificate {
     /// The certificate and its chain.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.pair.cert
+    }
+
+    /// Both files, the certificate's first.
+    pub(super) fn files(&self) -> (&Path, &Path) {
+        (&self.file, &self.key_file)
+    }
+
+    /// From when on it is good.
+    pub(super) fn not_before(&self) -> Timestamp {
+        self.not_before
     }
 
     /// The file of the certificate, for messages.
@@ -280,12 +299,13 @@ fn pair(
     chain: Vec<CertificateDer<'static>>,
     key_file: &Path,
     key: PrivateKeyDer<'static>,
+    keys: &str,
 ) -> Result<CertifiedKey, CertificateError> {
     let (file, key_file) = (file.display(), key_file.display());
-    let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).map_err(|_| {
-        let kinds = "RSA with 2048 bits or more, ECDSA (P-256, P-384, P-521) or Ed25519";
-        CertificateError::key(format!("{key_file} holds a key that TLS cannot use here: it has to be {kinds}"))
-    })?;
+    let key = aws_lc_rs::default_provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(|_| CertificateError::key(format!("{key_file} holds a key {keys}")))?;
     let pair = CertifiedKey::new(chain, key);
     match pair.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),

@@ -3,6 +3,7 @@
 mod account;
 mod admin;
 mod app;
+mod credentials;
 mod endpoints;
 mod exposure;
 mod listener;

@@ -12,6 +12,8 @@ pub(super) enum Form {
     List,
     /// A text or a table that says where the secret is.
     Secret,
+    /// A table with the files of a certificate and its key.
+    Certificate,
     /// `[name]`.
     Table,
     /// `[[name]]`, any number of times.
@@ -126,10 +128,10 @@ pub(super) static ACCOUNT: Scope = Scope {
         now("tenant", Form::Text),
         now("client_id", Form::Text),
         now("client_secret", Form::Secret),
-        later("next_client_secret", Form::Secret),
+        now("next_client_secret", Form::Secret),
         now("client_secret_expires", Form::Date),
-        later("certificate", Form::Table),
-        later("federated_token", Form::Secret),
+        now("certificate", Form::Certificate),
+        now("federated_token", Form::Secret),
         now("send_as", Form::List),
         now("messages_per_minute", Form::Number),
         now("connections", Form::Number),

@@ -5,6 +5,7 @@ use super::*;
 mod apps;
 mod certificates;
 mod checked;
+mod credentials;
 mod listings;
 mod overrides;
 mod random;

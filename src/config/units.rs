@@ -188,7 +188,7 @@ pub(super) fn is_domain(text: &str) -> bool {
 }
 
 /// Whether this has the form of an Entra ID: `00000000-0000-0000-0000-000000000000`.
-pub(super) fn is_guid(text: &str) -> bool {
+pub fn is_guid(text: &str) -> bool {
     let lengths = [8, 4, 4, 4, 12];
     let parts: Vec<&str> = text.split('-').collect();
     parts.len() == lengths.len()

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Ops, OpsError};
-use crate::config::{Account, Provider};
+use crate::config::{Account, Grant, Provider};
 use crate::message::Address;
 use crate::schedule::{Standing, pace::BURST};
 use crate::signin::SignInStatus;
@@ -59,8 +59,10 @@ pub struct AccountStatus {
     pub mailbox: String,
     /// Who is signed in, as configured.
     pub login: String,
-    /// `microsoft` or `custom`.
+    /// `microsoft`, `google` or `custom`.
     pub provider: String,
+    /// `delegated` or `application`: whether a person signs in, or the registration itself.
+    pub grant: String,
     /// The sign-in, if there is one.
     pub sign_in: Option<SignInView>,
     /// What the last refresh failed with, while it fails.
@@ -213,6 +215,7 @@ fn account_status(
         mailbox: account.mailbox.to_string(),
         login: account.login.to_string(),
         provider: provider(account.provider).to_owned(),
+        grant: grant(account.grant).to_owned(),
         sign_in: sign_in.and_then(sign_in_view),
         trouble: sign_in.and_then(|sign_in| sign_in.problem.as_ref()).map(|problem| problem.error.clone()),
         hold: hold.map(|hold| hold_view(hold, sign_in)),
@@ -246,7 +249,15 @@ fn empty_at(account: &Account, waiting: u64, last_minute: usize, now: Timestamp)
 fn provider(provider: Provider) -> &'static str {
     match provider {
         Provider::Microsoft => "microsoft",
+        Provider::Google => "google",
         Provider::Custom => "custom",
+    }
+}
+
+fn grant(grant: Grant) -> &'static str {
+    match grant {
+        Grant::Delegated => "delegated",
+        Grant::Application => "application",
     }
 }
 

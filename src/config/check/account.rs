@@ -3,18 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::civil::Date;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::endpoints::{CLOUDS, Cloud, PERSONAL_TENANT};
-use super::{address, endpoints, secret};
-use crate::config::document::Value;
+use super::{address, credentials, endpoints};
 use crate::config::review::Review;
 use crate::config::secret::cause;
 use crate::config::section::{Section, choice, count, parsed, text};
 use crate::config::units::{is_domain, is_guid, quoted};
-use crate::config::{Account, Grant, Provider, SecretSource};
+use crate::config::{Account, Grant, Provider};
 use crate::message::Address;
 
 /// The id with which the guides begin, ours too.
@@ -24,25 +22,27 @@ const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
 const MESSAGES_PER_MINUTE: u32 = 30;
 const CONNECTIONS: u32 = 3;
 const RECIPIENTS_PER_DAY: u32 = 10_000;
+/// The words for `provider`.
+const PROVIDERS: [(&str, Provider); 3] =
+    [("microsoft", Provider::Microsoft), ("google", Provider::Google), ("custom", Provider::Custom)];
 
 /// One account; `None` if something is missing without which there is none. All its problems are reported either way.
 pub(super) fn account(account: &Section<'_>, review: &mut Review) -> Option<Account> {
     let mailbox = mailbox(account, review);
     let login = account.read("login", parsed(address), review);
-    let provider = [("microsoft", Provider::Microsoft), ("custom", Provider::Custom)];
-    let provider = account.read("provider", choice(&provider, &["google", "smarthost"]), review);
-    let grant = account.read("grant", choice(&[("delegated", Grant::Delegated)], &["application"]), review);
+    let provider = account.read("provider", choice(&PROVIDERS, &["smarthost"]), review);
     // What follows depends on the provider: with a wrong one, only what is wrong for all of them is said.
     let known = provider.is_some() || !account.has("provider");
     let provider = provider.unwrap_or(Provider::Microsoft);
     let cloud = cloud(account, provider, review);
+    let grant = grant(account, provider, cloud, review);
     let tenant = if known { tenant(account, provider, cloud, review) } else { None };
     let client_id = if known { client_id(account, provider, review) } else { None };
-    let client_secret = client_secret(account, review);
+    let proof = credentials::credentials(account, provider, grant, review);
     let (ca_file, extra_roots) = extra_roots(account, review);
-    let endpoints = endpoints::endpoints(account, provider, cloud, tenant.as_deref().unwrap_or_default(), review);
+    let endpoints =
+        endpoints::endpoints(account, provider, cloud.of(tenant.as_deref().unwrap_or_default(), grant), review);
     let (smtp, smtp_tls) = endpoints::smtp(account, provider, cloud, review);
-    let client_secret_expires = expires(account, review);
     let send_as = account.list("send_as", send_as, review).unwrap_or_default();
     let messages_per_minute = limit("messages_per_minute", MESSAGES_PER_MINUTE, account, provider, review);
     let connections = limit("connections", CONNECTIONS, account, provider, review);
@@ -52,11 +52,14 @@ pub(super) fn account(account: &Section<'_>, review: &mut Review) -> Option<Acco
         login: login.unwrap_or_else(|| mailbox.clone()),
         mailbox,
         provider,
-        grant: grant.unwrap_or(Grant::Delegated),
+        grant,
         tenant: tenant?,
         client_id: client_id?,
-        client_secret,
-        client_secret_expires,
+        client_secret: proof.client_secret,
+        next_client_secret: proof.next_client_secret,
+        client_secret_expires: proof.client_secret_expires,
+        certificate: proof.certificate,
+        federated_token: proof.federated_token,
         send_as,
         messages_per_minute,
         connections,
@@ -97,10 +100,31 @@ fn send_as(text: &str) -> Result<Address, String> {
 
 fn cloud(account: &Section<'_>, provider: Provider, review: &mut Review) -> Cloud {
     let cloud = account.read("cloud", choice(&CLOUDS, &[]), review);
-    if provider == Provider::Custom && cloud.is_some() {
-        account.problem("cloud", "is Microsoft's: a custom provider has none, remove it", review);
+    match provider {
+        Provider::Custom if cloud.is_some() => {
+            account.problem("cloud", "is Microsoft's: a custom provider has none, remove it", review);
+        }
+        Provider::Google if cloud.is_some() => {
+            account.problem("cloud", "is Microsoft's: Google has none, remove it", review);
+        }
+        _ => {}
     }
     cloud.unwrap_or(Cloud::Public)
+}
+
+fn grant(account: &Section<'_>, provider: Provider, cloud: Cloud, review: &mut Review) -> Grant {
+    let words = [("delegated", Grant::Delegated), ("application", Grant::Application)];
+    let grant = account.read("grant", choice(&words, &[]), review).unwrap_or(Grant::Delegated);
+    if grant == Grant::Application {
+        if provider == Provider::Google {
+            let text = "\"application\" is not known to Google for mail: remove the line, and sign a person in";
+            account.problem("grant", text, review);
+        } else if provider == Provider::Microsoft && cloud == Cloud::Personal {
+            let text = "\"application\" is not for personal mailboxes: remove the line, and sign a person in";
+            account.problem("grant", text, review);
+        }
+    }
+    grant
 }
 
 fn tenant(account: &Section<'_>, provider: Provider, cloud: Cloud, review: &mut Review) -> Option<String> {
@@ -117,6 +141,7 @@ fn tenant(account: &Section<'_>, provider: Provider, cloud: Cloud, review: &mut 
         };
     }
     let usable = |text: &str| match text.trim() {
+        _ if provider == Provider::Google => Err("is Microsoft's: Google has none, remove it".to_owned()),
         text if !microsoft => Ok(text.to_owned()),
         text if cloud == Cloud::Personal => of_personal(text),
         text if is_guid(text) || (is_domain(text) && text.contains('.')) => Ok(text.to_owned()),
@@ -147,10 +172,10 @@ fn of_personal(tenant: &str) -> Result<String, String> {
 fn client_id(account: &Section<'_>, provider: Provider, review: &mut Review) -> Option<String> {
     let microsoft = provider == Provider::Microsoft;
     if !account.has("client_id") {
-        let text = if microsoft {
-            "copy the Application (client) ID from the app registration's overview page"
-        } else {
-            "write the client id that the provider gave you"
+        let text = match provider {
+            Provider::Microsoft => "copy the Application (client) ID from the app registration's overview page",
+            Provider::Google => "copy the client ID of the desktop client from Google's console",
+            Provider::Custom => "write the client id that the provider gave you",
         };
         account.missing("client_id", text, review);
     }
@@ -169,42 +194,6 @@ fn client_id(account: &Section<'_>, provider: Provider, review: &mut Review) -> 
         account.warning("client_id", text, review);
     }
     Some(client_id)
-}
-
-fn client_secret(account: &Section<'_>, review: &mut Review) -> Option<SecretSource> {
-    let source = secret::source("client_secret", account, review)?;
-    if let SecretSource::Literal(secret) = &source
-        && is_guid(secret.expose())
-    {
-        let text = "that is the Secret ID, not the Value: copy the Value; it is only shown when the secret is made, so make a new one \
-                    if it is gone";
-        account.problem("client_secret", text, review);
-    }
-    Some(source)
-}
-
-fn expires(account: &Section<'_>, review: &mut Review) -> Option<Date> {
-    let date = |value: &Value| match value {
-        Value::Date(date) => match (date.date, date.time) {
-            (Some(date), None) => civil(date).ok_or_else(|| "is no day of the calendar".to_owned()),
-            _ => Err("has a time of day: write the day alone, as in 2027-05-01".to_owned()),
-        },
-        Value::Text(_) => Err("is a text: write the day without quotes, as in 2027-05-01".to_owned()),
-        other => Err(format!("is {}: write a day, as in 2027-05-01", other.form())),
-    };
-    let date = account.read("client_secret_expires", date, review)?;
-    if !account.has("client_secret") {
-        account.problem("client_secret_expires", "belongs to a client_secret, and there is none: remove it", review);
-    } else if date < review.today {
-        let text = format!("{date} is in the past: make a new secret in Entra ID, or correct the date");
-        account.warning("client_secret_expires", text, review);
-    }
-    Some(date)
-}
-
-fn civil(date: toml::value::Date) -> Option<Date> {
-    let year = i16::try_from(date.year).ok()?;
-    Date::new(year, i8::try_from(date.month).ok()?, i8::try_from(date.day).ok()?).ok()
 }
 
 /// A limit whose default is what Exchange Online takes.

@@ -4,7 +4,7 @@ use crate::config::review::Review;
 use crate::config::section::choice;
 use crate::config::section::{Section, parsed};
 use crate::config::units::{self, quoted};
-use crate::config::{Endpoints, HostPort, Provider, SmtpTls};
+use crate::config::{Endpoints, Grant, HostPort, Provider, SmtpTls};
 
 /// `cloud`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,19 +79,42 @@ impl Cloud {
         vec![format!("{}/SMTP.Send", self.resource()), "offline_access".to_owned()]
     }
 
+    /// SMTP AUTH with the registration's own sign-in: whatever it was granted (`SMTP.SendAsApp`). Public: the page of [`Self::resource`],
+    /// which names another host here than for a person.
+    fn application_scopes(self) -> Vec<String> {
+        let resource = match self {
+            Self::Public | Self::Personal => "https://outlook.office365.com",
+            Self::GccHigh | Self::China => self.resource(),
+        };
+        vec![format!("{resource}/.default")]
+    }
+
+    /// Together with what else Microsoft's addresses and scopes depend on.
+    pub(super) fn of(self, tenant: &str, grant: Grant) -> Realm<'_> {
+        Realm { cloud: self, tenant, grant }
+    }
+
     fn smtp(self) -> HostPort {
         HostPort { host: self.smtp_host().to_owned(), port: 587 }
     }
+}
+
+/// What Microsoft's addresses and scopes depend on.
+#[derive(Clone, Copy)]
+pub(super) struct Realm<'a> {
+    cloud: Cloud,
+    tenant: &'a str,
+    grant: Grant,
 }
 
 /// The OAuth endpoints; `None` where a custom provider lacks one.
 pub(super) fn endpoints(
     account: &Section<'_>,
     provider: Provider,
-    cloud: Cloud,
-    tenant: &str,
+    realm: Realm<'_>,
     review: &mut Review,
 ) -> Option<Endpoints> {
+    let Realm { cloud, tenant, grant } = realm;
     let token = account.read("token_url", parsed(url), review);
     let authorize = account.read("authorize_url", parsed(url), review);
     let device = account.read("device_url", parsed(url), review);
@@ -100,17 +123,28 @@ pub(super) fn endpoints(
         Provider::Microsoft => {
             if account.is_empty_list("scopes") {
                 account.problem("scopes", "is empty: remove the line for Microsoft's own", review);
-            } else if scopes.as_ref().is_some_and(|scopes| !scopes.iter().any(|scope| scope == "offline_access")) {
-                let text = "lacks \"offline_access\": without a refresh token a sign-in lasts about an hour";
+            } else if let Some(text) = scopes.as_deref().and_then(|scopes| lacking(scopes, grant)) {
                 account.warning("scopes", text, review);
             }
+            let usual = || match grant {
+                Grant::Delegated => cloud.scopes(),
+                Grant::Application => cloud.application_scopes(),
+            };
             Some(Endpoints {
                 token: token.unwrap_or_else(|| cloud.token_url(tenant)),
                 authorize: Some(authorize.unwrap_or_else(|| cloud.authorize_url(tenant))),
                 device: Some(device.unwrap_or_else(|| cloud.device_url(tenant))),
-                scopes: scopes.unwrap_or_else(|| cloud.scopes()),
+                scopes: scopes.unwrap_or_else(usual),
             })
         }
+        // <https://developers.google.com/identity/protocols/oauth2/native-app>. Its device flow is not for the scope of mail
+        // (<https://developers.google.com/identity/protocols/oauth2/limited-input-device#allowedscopes>).
+        Provider::Google => Some(Endpoints {
+            token: token.unwrap_or_else(|| "https://oauth2.googleapis.com/token".to_owned()),
+            authorize: Some(authorize.unwrap_or_else(|| "https://accounts.google.com/o/oauth2/v2/auth".to_owned())),
+            device,
+            scopes: scopes.unwrap_or_else(|| vec!["https://mail.google.com/".to_owned()]),
+        }),
         Provider::Custom => {
             if !account.has("token_url") {
                 let text = "a custom provider needs the address of its token endpoint, for example https://login.example.com/token";
@@ -118,6 +152,19 @@ pub(super) fn endpoints(
             }
             token.map(|token| Endpoints { token, authorize, device, scopes: scopes.unwrap_or_default() })
         }
+    }
+}
+
+/// What is missing among scopes that the file sets itself for Microsoft.
+fn lacking(scopes: &[String], grant: Grant) -> Option<&'static str> {
+    match grant {
+        Grant::Delegated if !scopes.iter().any(|scope| scope == "offline_access") => {
+            Some("lacks \"offline_access\": without a refresh token a sign-in lasts about an hour")
+        }
+        Grant::Application if !scopes.iter().any(|scope| scope.ends_with("/.default")) => {
+            Some("lacks a scope that ends in \"/.default\": an application is granted nothing else")
+        }
+        _ => None,
     }
 }
 
@@ -136,6 +183,7 @@ pub(super) fn smtp(
     }
     let smtp = match provider {
         Provider::Microsoft if !account.has("smtp") => Some(cloud.smtp()),
+        Provider::Google if !account.has("smtp") => Some(HostPort { host: "smtp.gmail.com".to_owned(), port: 587 }),
         _ => given,
     };
     if let Some(smtp) = &smtp {

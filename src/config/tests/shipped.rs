@@ -38,7 +38,8 @@ fn what_is_shown_as_the_default_is_the_default() {
 
 #[test]
 fn the_examples_are_good_ones() {
-    const FILES: [&str; 3] = ["#ca_file", "#certificate =", "#key = \"/etc/xoauth2-relay/tls"];
+    // The last one is another way to prove what client_secret proves.
+    const FILES: [&str; 4] = ["#ca_file", "#certificate =", "#key = \"/etc/xoauth2-relay/tls", "#federated_token"];
     let all = shown(|line| !FILES.iter().any(|file| line.starts_with(file)));
     let config = load(&all).unwrap();
     assert_eq!(config.hostname, "relay.contoso.com");

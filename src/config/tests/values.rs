@@ -88,12 +88,12 @@ fn each_wrong_value_of_an_account_gets_its_remedy() {
     for (line, expected) in [
         ("login = 'lms'", "login: \"lms\" is not an address: it needs the form name@domain"),
         (
-            "provider = 'google'",
-            "provider: \"google\" is not yet supported in this version: use \"microsoft\", \"custom\"",
+            "provider = 'smarthost'",
+            "provider: \"smarthost\" is not yet supported in this version: use \"microsoft\", \"google\", \"custom\"",
         ),
         ("provider = 'Microsoft'", "provider: \"Microsoft\" is unknown; did you mean \"microsoft\"?"),
         ("cloud = 'germany'", "cloud: \"germany\" is unknown: use \"public\", \"gcc-high\", \"china\", \"personal\""),
-        ("grant = 'application'", "grant: \"application\" is not yet supported in this version: use \"delegated\""),
+        ("grant = 'aplication'", "grant: \"aplication\" is unknown; did you mean \"application\"?"),
         (
             "client_secret = '11111111-2222-3333-4444-555555555555'",
             "client_secret: that is the Secret ID, not the Value: copy the Value; it is only shown when the secret is made, so make a new one if it is gone",
