@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use super::certificate::Identity;
-use super::entra::Ledger;
+use super::entra::{Ledger, Registration};
 use super::event::{Accepted, Event, Statistics};
 use super::exchange::Limits;
 use super::fault::Faults;
@@ -28,6 +28,7 @@ pub(super) struct Cloud {
     pub(super) faults: Faults,
     http: SocketAddr,
     ledger: Mutex<Ledger>,
+    registration: Mutex<Registration>,
     limits: Mutex<Limits>,
     kept: Mutex<VecDeque<Accepted>>,
     accepted: watch::Sender<usize>,
@@ -37,8 +38,10 @@ pub(super) struct Cloud {
 
 impl Cloud {
     pub(super) fn new(options: Options, identity: Identity, http: SocketAddr) -> Self {
+        let registration = Mutex::new(Registration::of(&options));
         Self {
             options,
+            registration,
             identity,
             host: "SIM1P281CA0440.outlook.office365.test".to_owned(),
             faults: Faults::default(),
@@ -58,6 +61,10 @@ impl Cloud {
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn registration(&self) -> MutexGuard<'_, Registration> {
+        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn limits(&self) -> MutexGuard<'_, Limits> {

@@ -37,7 +37,7 @@ mod texts;
 pub use command::{Args, run};
 pub use event::{Accepted, Event, Statistics};
 pub use fault::{Effect, Fault, FaultError, Phase, Times, Whom};
-pub use options::{Latency, Mailbox, Now, Options, SmtpTls};
+pub use options::{ClientSecret, Federated, Latency, Mailbox, Now, Options, SmtpTls};
 pub use texts::{OAuthRow, ReplyRow, oauth_error, oauth_errors, replies, reply};
 
 use std::io;
@@ -134,6 +134,26 @@ impl Simulator {
     /// A refresh token, as if a person had signed in as `mailbox`.
     pub fn issue_refresh_token(&self, mailbox: &str) -> String {
         self.cloud.ledger().issue_refresh(mailbox, self.cloud.now())
+    }
+
+    /// One more client secret beside the others, or another validity for one.
+    pub fn add_client_secret(&self, secret: ClientSecret) {
+        self.cloud.registration().add_secret(secret);
+    }
+
+    /// A client secret is deleted in the portal.
+    pub fn remove_client_secret(&self, value: &str) {
+        self.cloud.registration().remove_secret(value);
+    }
+
+    /// One more certificate (PEM) of the registration beside the others. False if it is none.
+    pub fn add_certificate(&self, pem: &str) -> bool {
+        self.cloud.registration().add_certificate(pem)
+    }
+
+    /// A token of the other identity provider, good for so long; `None` without a federated credential.
+    pub fn issue_federated_token(&self, life: std::time::Duration) -> Option<String> {
+        self.cloud.registration().federated_token(self.cloud.now(), life)
     }
 
     /// An access token, as if the token endpoint had just issued it.

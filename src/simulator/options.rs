@@ -23,8 +23,17 @@ pub struct Options {
     pub tenant: String,
     /// The one registered application.
     pub client_id: String,
-    /// The registration's secret; `None` makes it a public client, which must not send one.
+    /// The registration's secret. Without a secret, a certificate and a federated credential it is a public client, which must not send
+    /// anything of the kind.
     pub client_secret: Option<String>,
+    /// Further secrets, valid at the same time.
+    pub client_secrets: Vec<ClientSecret>,
+    /// The registration's certificates (PEM): assertions signed with one of their keys are taken.
+    pub certificates: Vec<String>,
+    /// The registration's federated credential: tokens of another identity provider are taken.
+    pub federated: Option<Federated>,
+    /// `roles` of the tokens that the registration gets for itself. Empty where access is given by App RBAC instead.
+    pub app_roles: Vec<String>,
     /// Who can sign in.
     pub mailboxes: Vec<Mailbox>,
     /// Messages taken from a mailbox in any 60 seconds; 0: no limit.
@@ -74,6 +83,10 @@ impl Default for Options {
             tenant: "contoso.onmicrosoft.com".to_owned(),
             client_id: "00000000-0000-0000-0000-000000000000".to_owned(),
             client_secret: None,
+            client_secrets: Vec::new(),
+            certificates: Vec::new(),
+            federated: None,
+            app_roles: vec!["SMTP.SendAsApp".to_owned()],
             mailboxes: vec![Mailbox::new("lms@contoso.com")],
             messages_per_minute: 30,
             connections: 3,
@@ -106,6 +119,45 @@ impl fmt::Debug for Options {
             .field("tenant", &self.tenant)
             .field("mailboxes", &self.mailboxes)
             .finish_non_exhaustive()
+    }
+}
+
+/// A client secret. It has no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientSecret {
+    /// Its value.
+    pub value: String,
+    /// Entra ID does not know it everywhere before: `7000215` until then.
+    pub works_from: Option<Timestamp>,
+    /// `7000222` from then on.
+    pub expires: Option<Timestamp>,
+}
+
+impl ClientSecret {
+    /// A secret that works at once and for ever.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self { value: value.into(), works_from: None, expires: None }
+    }
+}
+
+/// A federated credential: whose tokens stand for the registration's own. The defaults are those of a Kubernetes cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Federated {
+    /// `iss` of the tokens.
+    pub issuer: String,
+    /// `sub` of the tokens.
+    pub subject: String,
+    /// `aud` of the tokens.
+    pub audience: String,
+}
+
+impl Default for Federated {
+    fn default() -> Self {
+        Self {
+            issuer: "https://kubernetes.default.svc".to_owned(),
+            subject: "system:serviceaccount:mail:relay".to_owned(),
+            audience: "api://AzureADTokenExchange".to_owned(),
+        }
     }
 }
 

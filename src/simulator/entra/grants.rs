@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::cloud::Cloud;
 use super::super::event::Event;
+use super::registration::Proof;
 use super::{Refused, jwt};
 
 /// The form of a request; a key given twice counts with its last value.
@@ -17,6 +18,9 @@ pub(super) type Form = HashMap<String, String>;
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The one scope that lets mail out, as asked for; the old name of the resource is taken too.
 const SCOPES: [&str; 2] = ["https://outlook.office.com/SMTP.Send", "https://outlook.office365.com/SMTP.Send"];
+
+/// What an application may ask for: all that it was granted.
+const APP_SCOPES: [&str; 2] = ["https://outlook.office365.com/.default", "https://outlook.office.com/.default"];
 
 /// The name of the grant for statistics and events.
 pub(super) fn grant_name(form: &Form) -> &str {
@@ -41,8 +45,11 @@ pub(super) fn owner(cloud: &Cloud, form: &Form) -> Option<String> {
 pub(super) fn token(cloud: &Cloud, tenant: &str, basic: Option<&str>, form: &Form) -> Result<Value, Refused> {
     check_tenant(cloud, tenant)?;
     let grant = need(form, "grant_type")?;
-    check_client(cloud, basic, form)?;
+    let proof = check_client(cloud, tenant, basic, form)?;
     let now = cloud.now();
+    if grant == "client_credentials" {
+        return application(cloud, proof, form);
+    }
     let (mailbox, offline) = match grant {
         DEVICE_GRANT => {
             let code = need(form, "device_code")?;
@@ -71,6 +78,26 @@ pub(super) fn token(cloud: &Cloud, tenant: &str, basic: Option<&str>, form: &For
     drop(ledger);
     cloud.emit(|| Event::TokenIssued { grant: grant_name(form).to_owned(), mailbox });
     Ok(answer)
+}
+
+/// An access token of the registration's own (RFC 6749 section 4.4): no refresh token.
+fn application(cloud: &Cloud, proof: Proof, form: &Form) -> Result<Value, Refused> {
+    if proof == Proof::Public {
+        return Err(Refused::row("7000218"));
+    }
+    let scope = need(form, "scope")?;
+    if !APP_SCOPES.iter().any(|own| own.eq_ignore_ascii_case(scope)) {
+        return Err(Refused::row("70011").with("scope", scope));
+    }
+    let life = cloud.options.access_token_life.as_secs();
+    let access_token = cloud.ledger().issue_application(&cloud.options, proof, cloud.now());
+    cloud.emit(|| Event::TokenIssued {
+        grant: grant_name(form).to_owned(),
+        mailbox: format!("the application {}", cloud.options.client_id),
+    });
+    Ok(json!({
+        "token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": access_token,
+    }))
 }
 
 /// The answer of the device code endpoint (RFC 8628 section 3.2).
@@ -121,21 +148,16 @@ fn check_client_id(cloud: &Cloud, id: &str) -> Result<(), Refused> {
     }
 }
 
-/// Client id and secret, from the form or from HTTP Basic (RFC 6749 section 2.3.1).
-fn check_client(cloud: &Cloud, basic: Option<&str>, form: &Form) -> Result<(), Refused> {
+/// Client id and what proves it, from the form or from HTTP Basic (RFC 6749 section 2.3.1).
+fn check_client(cloud: &Cloud, tenant: &str, basic: Option<&str>, form: &Form) -> Result<Proof, Refused> {
     let (id, secret) = match basic.and_then(credentials) {
         Some((id, secret)) => (id, Some(secret)),
         None => (need(form, "client_id")?.to_owned(), form.get("client_secret").cloned()),
     };
     check_client_id(cloud, &id)?;
     let secret = secret.filter(|secret| !secret.is_empty());
-    match (&cloud.options.client_secret, secret) {
-        (None, None) => Ok(()),
-        (None, Some(_)) => Err(Refused::row("700025")),
-        (Some(_), None) => Err(Refused::row("7000218")),
-        (Some(own), Some(shown)) if *own == shown => Ok(()),
-        (Some(_), Some(_)) => Err(Refused::row("7000215")),
-    }
+    let audience = format!("{}/{tenant}/oauth2/v2.0/token", cloud.http_base());
+    cloud.registration().check(secret.as_deref(), form, &audience, cloud.now())
 }
 
 /// `Basic base64(id:secret)`, both parts form-encoded.

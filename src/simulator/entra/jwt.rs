@@ -10,6 +10,8 @@ use super::super::options::Options;
 
 /// What Exchange demands as audience.
 pub(in crate::simulator) const AUDIENCE: &str = "https://outlook.office.com";
+/// What it takes: the older name too.
+pub(in crate::simulator) const AUDIENCES: [&str; 2] = [AUDIENCE, "https://outlook.office365.com"];
 /// The claims are padded to this many octets, so that the whole token is about 2,500.
 const PAYLOAD: usize = 1500;
 
@@ -45,6 +47,24 @@ pub(super) fn claims(options: &Options, mailbox: &str, now: Timestamp) -> Value 
         "uti": noise(16),
         "ver": "1.0",
     })
+}
+
+/// The claims of a token that the registration gets for itself: no person, no `scp`. `strength` is `appidacr`.
+pub(super) fn application_claims(options: &Options, strength: &str, now: Timestamp) -> Value {
+    let mut claims = claims(options, "", now);
+    let principal = guid_of(&format!("service principal of {}", options.client_id));
+    if let Some(claims) = claims.as_object_mut() {
+        for of_a_person in ["acct", "acr", "amr", "ipaddr", "name", "puid", "scp", "sid", "unique_name", "upn"] {
+            claims.remove(of_a_person);
+        }
+        claims.insert("aud".to_owned(), json!("https://outlook.office365.com"));
+        claims.insert("appidacr".to_owned(), json!(strength));
+        claims.insert("idtyp".to_owned(), json!("app"));
+        claims.insert("oid".to_owned(), json!(principal));
+        claims.insert("sub".to_owned(), json!(principal));
+        claims.insert("roles".to_owned(), json!(options.app_roles));
+    }
+    claims
 }
 
 /// Makes a token of these claims, padded with group ids to its usual size.

@@ -9,6 +9,7 @@ use super::super::options::Options;
 use super::Refused;
 use super::book::Book;
 use super::jwt;
+use super::registration::Proof;
 
 /// How many of a kind are remembered; what is older counts as never issued.
 const ROOM: usize = 10_000;
@@ -28,8 +29,19 @@ struct Access {
     audience: String,
     scopes: String,
     user: String,
+    /// `roles`, in a token of the registration's own.
+    roles: Option<Vec<String>>,
     expires: Timestamp,
     revoked: bool,
+}
+
+/// Whose a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::simulator) enum Bearer<'a> {
+    /// The person's who signed in.
+    Person(&'a str),
+    /// The registration's own: good for every mailbox that it was given access to.
+    Application,
 }
 
 #[derive(Debug)]
@@ -82,16 +94,33 @@ impl Ledger {
             claims.extend(options.claims.iter().map(|(name, value)| (name.clone(), value.clone())));
             claims.extend(over.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
+        self.issue(claims)
+    }
+
+    /// Issues an access token of the registration's own; [`Options::claims`] are put over its claims.
+    pub(super) fn issue_application(&mut self, options: &Options, proof: Proof, now: Timestamp) -> String {
+        let strength = if proof == Proof::Assertion { "2" } else { "1" };
+        let mut claims = jwt::application_claims(options, strength, now);
+        if let Some(claims) = claims.as_object_mut() {
+            claims.extend(options.claims.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        self.issue(claims)
+    }
+
+    fn issue(&mut self, claims: Value) -> String {
         let text = |name: &str| claims[name].as_str().unwrap_or_default().to_owned();
         let expires = claims["exp"].as_i64().and_then(|at| Timestamp::from_second(at).ok()).unwrap_or(Timestamp::MAX);
-        let entry = Access { audience: text("aud"), scopes: text("scp"), user: text("upn"), expires, revoked: false };
+        let roles = claims["roles"].as_array().filter(|_| claims["idtyp"] == "app");
+        let roles = roles.map(|roles| roles.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let (audience, scopes, user) = (text("aud"), text("scp"), text("upn"));
+        let entry = Access { audience, scopes, user, roles, expires, revoked: false };
         let token = jwt::token(claims);
         self.access.write(token.clone(), entry);
         token
     }
 
     /// Who a token belongs to, if Exchange takes it; otherwise what is wrong with it.
-    pub(in crate::simulator) fn user_of(&self, token: &str, now: Timestamp) -> Result<&str, String> {
+    pub(in crate::simulator) fn bearer(&self, token: &str, now: Timestamp) -> Result<Bearer<'_>, String> {
         let access = self.access.entry(token).ok_or("the token was not issued here")?;
         if access.revoked {
             return Err("the token was revoked".to_owned());
@@ -99,13 +128,21 @@ impl Ledger {
         if access.expires <= now {
             return Err(format!("the token expired at {}", access.expires));
         }
-        if access.audience.trim_end_matches('/') != jwt::AUDIENCE {
+        if !jwt::AUDIENCES.contains(&access.audience.trim_end_matches('/')) {
             return Err(format!("the token's audience is {:?}", access.audience));
+        }
+        if let Some(roles) = &access.roles {
+            // Without any, App RBAC has given access instead.
+            return if roles.is_empty() || roles.iter().any(|role| role == "SMTP.SendAsApp") {
+                Ok(Bearer::Application)
+            } else {
+                Err(format!("the token's roles are {roles:?}, without SMTP.SendAsApp"))
+            };
         }
         if !access.scopes.split(' ').any(|scope| scope == "SMTP.Send") {
             return Err(format!("the token's scp is {:?}, without SMTP.Send", access.scopes));
         }
-        Ok(&access.user)
+        Ok(Bearer::Person(&access.user))
     }
 
     /// Issues a refresh token.
@@ -265,11 +302,21 @@ mod tests {
     fn an_access_token_is_known_until_it_expires() {
         let (mut ledger, options) = (Ledger::new(), Options::default());
         let token = ledger.issue_access(&options, "lms@contoso.com", &Map::new(), start());
-        assert_eq!(ledger.user_of(&token, start()), Ok("lms@contoso.com"));
-        assert!(ledger.user_of(&token, start() + options.access_token_life).unwrap_err().contains("expired"));
-        assert!(ledger.user_of("ey.made.up", start()).unwrap_err().contains("not issued here"));
+        assert_eq!(ledger.bearer(&token, start()), Ok(Bearer::Person("lms@contoso.com")));
+        assert!(ledger.bearer(&token, start() + options.access_token_life).unwrap_err().contains("expired"));
+        assert!(ledger.bearer("ey.made.up", start()).unwrap_err().contains("not issued here"));
         ledger.revoke_access("lms@contoso.com");
-        assert!(ledger.user_of(&token, start()).unwrap_err().contains("revoked"));
+        assert!(ledger.bearer(&token, start()).unwrap_err().contains("revoked"));
+    }
+
+    #[test]
+    fn an_applications_token_names_nobody_and_its_roles_may_be_empty() {
+        for (roles, is_good) in [(&["SMTP.SendAsApp"][..], true), (&[], true), (&["Mail.Send"], false)] {
+            let app_roles = roles.iter().map(|&role| role.to_owned()).collect();
+            let (mut ledger, options) = (Ledger::new(), Options { app_roles, ..Options::default() });
+            let token = ledger.issue_application(&options, Proof::Assertion, start());
+            assert_eq!(ledger.bearer(&token, start()).ok(), is_good.then_some(Bearer::Application), "{roles:?}");
+        }
     }
 
     #[test]
@@ -280,7 +327,7 @@ mod tests {
         {
             let over = Map::from_iter([(name.to_owned(), Value::from(value))]);
             let token = ledger.issue_access(&options, "lms@contoso.com", &over, start());
-            assert!(ledger.user_of(&token, start()).unwrap_err().contains(reason));
+            assert!(ledger.bearer(&token, start()).unwrap_err().contains(reason));
         }
     }
 

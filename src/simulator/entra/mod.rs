@@ -7,11 +7,13 @@ mod ledger;
 mod line;
 mod page;
 mod refused;
+mod registration;
 #[cfg(test)]
 mod tests;
 
-pub(super) use ledger::Ledger;
+pub(super) use ledger::{Bearer, Ledger};
 use refused::Refused;
+pub(super) use registration::Registration;
 
 use std::sync::Arc;
 

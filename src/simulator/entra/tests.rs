@@ -107,7 +107,8 @@ async fn what_is_wrong_with_a_request_is_said() {
         (&public, vec![grant, id, refresh, scope, ("client_secret", "x")], 401, 700_025),
         (&secret, vec![grant, id, ("refresh_token", &good), scope], 401, 7_000_218),
         (&secret, vec![grant, id, ("refresh_token", &good), scope, ("client_secret", "x")], 401, 7_000_215),
-        (&public, vec![("grant_type", "client_credentials"), id, scope], 400, 70_003),
+        (&public, vec![("grant_type", "client_credentials"), id, scope], 401, 7_000_218),
+        (&public, vec![("grant_type", "password"), id, scope], 400, 70_003),
     ] {
         let (got, answer) = post(&microsoft.token_url(), &form).await;
         assert_eq!((got, &answer["error_codes"][0]), (status, &Value::from(number)), "{form:?}: {answer}");

@@ -1,5 +1,6 @@
 //! AUTH: two-step and one-step XOAUTH2, and the refusal of everything else.
 
+use super::super::entra::Bearer;
 use super::super::event::Event;
 use super::super::options::Mailbox;
 use super::super::texts::{fill, words};
@@ -62,8 +63,9 @@ impl Session {
     fn check(&self, credentials: Option<&Credentials>) -> Result<Mailbox, String> {
         let credentials = credentials.ok_or("what was sent is no XOAUTH2")?;
         let ledger = self.cloud.ledger();
-        let owner = ledger.user_of(&credentials.token, self.cloud.now())?;
+        let bearer = ledger.bearer(&credentials.token, self.cloud.now())?;
         let mailbox = self.cloud.options.mailbox(&credentials.user).ok_or("there is no such mailbox")?;
+        let Bearer::Person(owner) = bearer else { return Ok(mailbox.clone()) };
         let may_open = mailbox.is(owner) || mailbox.delegates.iter().any(|other| other.eq_ignore_ascii_case(owner));
         if may_open { Ok(mailbox.clone()) } else { Err(format!("the token belongs to {owner}")) }
     }
