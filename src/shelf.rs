@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 
 use crate::message::Address;
 use crate::signin::{Shelf, ShelfError, StoredSignIn};
-use crate::store::{Change, SealedSignIn, Store, Vault, VaultError};
+use crate::store::{Change, Fact, SealedSignIn, Store, Vault, VaultError};
 
 /// What the vault binds a sealed text to, beside the account.
 const CURRENT: &str = "refresh token";
@@ -54,6 +54,23 @@ impl Shelf for VaultShelf {
                 account,
             };
             let committed = self.store.commit(Change::SignIn(Box::new(row))).await;
+            committed.map_err(|error| ShelfError::Unavailable(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn facts<'a>(&'a self, account: &'a Address) -> BoxFuture<'a, Result<Vec<Fact>, ShelfError>> {
+        async move {
+            let mut facts = self.store.facts().await.map_err(|error| ShelfError::Unavailable(error.to_string()))?;
+            facts.retain(|fact| fact.account.as_ref() == Some(account));
+            Ok(facts)
+        }
+        .boxed()
+    }
+
+    fn learn(&self, fact: Fact) -> BoxFuture<'_, Result<(), ShelfError>> {
+        async move {
+            let committed = self.store.commit(Change::Learn(fact)).await;
             committed.map_err(|error| ShelfError::Unavailable(error.to_string()))
         }
         .boxed()

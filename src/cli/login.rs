@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Client, ControlError, load, show};
 use crate::clock::Clock;
-use crate::config::{Account, Config, Environment, Secret, SecretSource};
+use crate::config::{Account, Config, Environment, Grant, Secret, SecretSource};
 use crate::message::Address;
 use crate::ops::{DevicePrompt, LoginDone};
 use crate::relay::open_vault;
 use crate::shelf::VaultShelf;
-use crate::signin::{DeviceLogin, LoginTools, Shelf, StoredSignIn, Timeouts, take_in_untried};
+use crate::signin::{self, DeviceLogin, LoginTools, Shelf, StoredSignIn, Timeouts, take_in_untried};
 use crate::store::{Change, DataDir, HoldCause, NoKey, Store};
 
 /// The arguments of `login`.
@@ -35,6 +35,9 @@ pub(super) async fn run(path: &Path, args: LoginArgs) -> anyhow::Result<ExitCode
         let known: Vec<String> = config.accounts.iter().map(|account| account.mailbox.to_string()).collect();
         bail!("there is no account {} in {}; it has {}", args.mailbox, path.display(), known.join(", "));
     };
+    if account.grant == Grant::Application {
+        return try_application(&config, &account, &args).await;
+    }
     let token = args.refresh_token_file.as_deref().map(read_token).transpose()?;
     let client = Client::new(&config.data_dir)?;
     let done = match client.status().await {
@@ -50,6 +53,31 @@ pub(super) async fn run(path: &Path, args: LoginArgs) -> anyhow::Result<ExitCode
     }
     let who = done.signed_in_as.map(|who| format!(" as {}", show::printable(&who))).unwrap_or_default();
     println!("{} is signed in{who}", done.mailbox);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody has to sign in; whether it works is worth knowing all the same. Stores nothing, so it needs no lock.
+async fn try_application(config: &Config, account: &Account, args: &LoginArgs) -> anyhow::Result<ExitCode> {
+    let mailbox = &account.mailbox;
+    if args.refresh_token_file.is_some() {
+        bail!("{mailbox} has grant = \"application\": it has no refresh token, and needs none");
+    }
+    println!("Nobody has to sign in: {mailbox} has grant = \"application\". Trying it …");
+    let client = Client::new(&config.data_dir)?;
+    match client.login_application(mailbox).await {
+        Ok(tried) => {
+            println!("It works: the relay has an access token, good until {}", show::time(tried.access_token_until));
+        }
+        Err(ControlError::NotRunning(_)) => {
+            let environment = Environment::of_process();
+            let secrets = Arc::new(move |source: &SecretSource| source.read(&environment));
+            let tools = LoginTools { secrets, clock: Clock::system(), timeouts: Timeouts::default() };
+            signin::try_application(account, &tools).await?;
+            println!("It works: an access token was given. The relay is not running; it gets its own when it starts");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    println!("Whether Exchange takes it for the mailbox: xoauth2-relay send-test ADDRESS --account {mailbox}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -138,6 +138,11 @@ enum AccountCommand {
         /// The account's mailbox
         mailbox: Address,
     },
+    /// Use next_client_secret alone from now on; refused while it has not worked yet
+    DropSecret {
+        /// The account's mailbox
+        mailbox: Address,
+    },
     /// Lift any hold, try the stored sign-in at once and wake the waiting mail
     Release {
         /// The account's mailbox
@@ -205,7 +210,7 @@ async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyh
         }
         Command::SendTest(args) => send_test(&client(path)?, args).await,
         Command::Queue(command) => queue(&client(path)?, command).await,
-        Command::Account(command) => account(&client(path)?, command).await,
+        Command::Account(command) => account(path, &client(path)?, command).await,
     }
 }
 
@@ -260,7 +265,7 @@ impl From<Which> for Selection {
     }
 }
 
-async fn account(client: &Client, command: AccountCommand) -> anyhow::Result<ExitCode> {
+async fn account(path: &std::path::Path, client: &Client, command: AccountCommand) -> anyhow::Result<ExitCode> {
     match command {
         AccountCommand::List(output) => {
             let accounts = client.account_list().await?;
@@ -269,6 +274,10 @@ async fn account(client: &Client, command: AccountCommand) -> anyhow::Result<Exi
         AccountCommand::Hold { mailbox } => {
             client.account_hold(&mailbox).await?;
             println!("{mailbox} is held: its mail waits until `xoauth2-relay account release {mailbox}`");
+        }
+        AccountCommand::DropSecret { mailbox } => {
+            client.account_drop_secret(&mailbox).await?;
+            print!("{}", show::dropped_secret(&mailbox, path));
         }
         AccountCommand::Release { mailbox } => match client.account_release(&mailbox).await?.sign_in_problem {
             None => println!("{mailbox} is released, and its sign-in works; see `xoauth2-relay status`"),

@@ -1,9 +1,11 @@
 //! What the commands print for people.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use crate::message::Address;
 use crate::ops::{AccountStatus, AccountView, MessageDetail, MessageView, QueueCounts, Status, Tested};
 
 /// `1 message`, `2 messages`.
@@ -74,6 +76,15 @@ fn account_status(account: &AccountStatus) -> String {
         let _ = writeln!(text, "  because: {}", printable(&pause.error));
     }
     match &account.sign_in {
+        Some(sign_in) if account.grant == "application" => {
+            let until = sign_in.access_token_until.map(|at| format!(", good until {}", time(at))).unwrap_or_default();
+            let next = sign_in.next_refresh.map(|at| format!(", next {}", time(at))).unwrap_or_default();
+            let _ =
+                writeln!(text, "  signs in by itself: last access token {}{until}{next}", time(sign_in.last_refresh));
+        }
+        None if account.grant == "application" => {
+            let _ = writeln!(text, "  signs in by itself: no access token yet");
+        }
         Some(sign_in) => {
             let who = sign_in.signed_in_as.as_ref().unwrap_or(&account.login);
             let _ = writeln!(text, "  signed in as {} since {}", printable(who), time(sign_in.since));
@@ -176,6 +187,19 @@ pub(super) fn accounts(accounts: &[AccountView]) -> String {
         }
     }
     text
+}
+
+/// `account drop-secret`.
+pub(super) fn dropped_secret(mailbox: &Address, config: &Path) -> String {
+    format!(
+        "The old client secret of {mailbox} is no longer used: only next_client_secret is.\n\
+         When it suits you, change {} and reload:\n  \
+         client_secret          what next_client_secret says now\n  \
+         client_secret_expires  the day on which that one ends\n  \
+         next_client_secret     remove the line\n\
+         Then delete the old secret in the app registration (Certificates & secrets).\n",
+        config.display()
+    )
 }
 
 /// `send-test`.

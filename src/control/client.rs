@@ -12,7 +12,7 @@ use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
     AccountView, DevicePrompt, LoginDone, MessageDetail, MessageView, OpsError, Released, Selection, SendTest, Status,
-    Tested,
+    Tested, Tried,
 };
 
 /// Why an order was not carried out.
@@ -98,9 +98,19 @@ impl Client {
         self.ask(Method::POST, &["accounts", mailbox.as_str(), "release"], NOTHING).await
     }
 
+    /// Drops the old client secret of an account.
+    pub async fn account_drop_secret(&self, mailbox: &Address) -> Result<(), ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "drop-secret"], NOTHING).await
+    }
+
     /// Sends a test mail.
     pub async fn send_test(&self, order: &SendTest) -> Result<Tested, ControlError> {
         self.ask(Method::POST, &["send-test"], Some(order)).await
+    }
+
+    /// Tries an account to which nobody signs in.
+    pub async fn login_application(&self, mailbox: &Address) -> Result<Tried, ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "application"], NOTHING).await
     }
 
     /// Begins a device sign-in.

@@ -50,6 +50,8 @@ fn router(ops: Ops) -> Router {
         .route("/accounts", get(async |State(ops): State<Ops>| answer(async move { ops.account_list().await }).await))
         .route("/accounts/{mailbox}/hold", post(account_hold))
         .route("/accounts/{mailbox}/release", post(account_release))
+        .route("/accounts/{mailbox}/drop-secret", post(account_drop_secret))
+        .route("/accounts/{mailbox}/login/application", post(login_application))
         .route("/accounts/{mailbox}/login/begin", post(login_begin))
         .route("/accounts/{mailbox}/login/wait", post(login_wait))
         .route("/accounts/{mailbox}/login/refresh-token", post(login_take_in))
@@ -89,6 +91,20 @@ async fn account_hold(State(ops): State<Ops>, Segment(mailbox): Segment<String>)
 async fn account_release(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
     match address(&mailbox) {
         Ok(mailbox) => answer(async move { ops.account_release(&mailbox).await }).await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn account_drop_secret(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(async move { ops.account_drop_secret(&mailbox).await }).await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn login_application(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(async move { ops.login_application(&mailbox).await }).await,
         Err(error) => refuse(&error),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::status::HoldView;
@@ -17,7 +18,7 @@ pub struct AccountView {
     pub mailbox: String,
     /// Who is signed in, as configured.
     pub login: String,
-    /// `microsoft` or `custom`.
+    /// `microsoft`, `google` or `custom`.
     pub provider: String,
     /// Where mail goes.
     pub smtp: String,
@@ -36,6 +37,13 @@ pub struct AccountView {
 pub struct Released {
     /// Why the stored sign-in does not work, if it does not; the account is held again then.
     pub sign_in_problem: Option<String>,
+}
+
+/// What came of trying an account to which nobody signs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Until when the access token is good that it brought.
+    pub access_token_until: Timestamp,
 }
 
 /// How long a release waits for the token endpoint.
@@ -76,6 +84,13 @@ impl Ops {
         // Answered in order: once the standings are here, the hold is in force.
         self.schedule.standings().await;
         Ok(())
+    }
+
+    /// From now on only `next_client_secret` is used.
+    pub async fn account_drop_secret(&self, mailbox: &Address) -> Result<(), OpsError> {
+        let account = self.account(mailbox)?;
+        let dropped = self.sign_ins.drop_secret(&account.mailbox).await;
+        dropped.map_err(|error| OpsError::Failed(error.to_string()))
     }
 
     /// Lifts any hold, tries the stored sign-in at once and wakes the waiting mail. What came of the sign-in is told, not waited for for

@@ -1,12 +1,14 @@
 //! Signing an account in while the relay runs.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ops, OpsError};
-use crate::config::{Account, Secret};
+use super::{Ops, OpsError, Tried};
+use crate::config::{Account, Grant, Secret};
 use crate::message::Address;
 use crate::schedule::Event;
 use crate::signin::{DeviceLogin, LoginError, StoredSignIn, take_in_untried};
@@ -60,9 +62,30 @@ impl LoginDone {
 }
 
 impl Ops {
+    /// Tries an account to which nobody signs in.
+    pub async fn login_application(&self, mailbox: &Address) -> Result<Tried, OpsError> {
+        let account = self.account(mailbox)?;
+        if account.grant != Grant::Application {
+            return Err(OpsError::Failed(format!(
+                "the running relay has {mailbox} with grant = \"delegated\": reload it first"
+            )));
+        }
+        match self.sign_ins.refresh_now(&account.mailbox).await {
+            Ok(token) => Ok(Tried { access_token_until: token.expires_at }),
+            Err(error) => Err(OpsError::Failed(self.with_advice(&account, &error.to_string()))),
+        }
+    }
+
+    fn with_advice(&self, account: &Account, error: &str) -> String {
+        let statuses = self.sign_ins.status();
+        let hold =
+            statuses.iter().find(|status| status.mailbox == account.mailbox).and_then(|status| status.hold.as_ref());
+        hold.map_or_else(|| error.to_owned(), |hold| format!("{error}\n{}", hold.advice))
+    }
+
     /// Begins a device sign-in. An earlier one of the same account that still waits is dropped: its code is worth nothing any more.
     pub async fn login_begin(&self, mailbox: &Address) -> Result<DevicePrompt, OpsError> {
-        let account = self.account(mailbox)?;
+        let account = self.person_account(mailbox)?;
         let login = DeviceLogin::start(&account, &self.login_tools).await.map_err(|error| failed(&error))?;
         let prompt = DevicePrompt::of(&login, &account);
         let tools = self.login_tools.clone();
@@ -87,12 +110,23 @@ impl Ops {
 
     /// Takes in a refresh token that was obtained elsewhere.
     pub async fn login_take_in(&self, mailbox: &Address, refresh_token: Secret) -> Result<LoginDone, OpsError> {
-        let account = self.account(mailbox)?;
+        let account = self.person_account(mailbox)?;
         let has_sign_in = self.store.sign_in(&account.mailbox).await?.is_some();
         let taken = take_in_untried(&account, refresh_token, &self.login_tools, has_sign_in).await;
         let (stored, untried) = taken.map_err(|error| failed(&error))?;
         let done = self.adopt(stored).await?;
         Ok(LoginDone { unproven: untried.map(|error| error.to_string()), ..done })
+    }
+
+    /// An account to which a person signs in.
+    fn person_account(&self, mailbox: &Address) -> Result<Arc<Account>, OpsError> {
+        let account = self.account(mailbox)?;
+        match account.grant {
+            Grant::Delegated => Ok(account),
+            Grant::Application => Err(OpsError::Failed(format!(
+                "{mailbox} has grant = \"application\" in the running relay: nobody signs in to it"
+            ))),
+        }
     }
 
     async fn adopt(&self, stored: StoredSignIn) -> Result<LoginDone, OpsError> {

@@ -22,7 +22,7 @@ use crate::schedule::Inbox;
 use crate::signin::{LoginTools, SignIns};
 use crate::store::{ReadError, Store};
 
-pub use account::{AccountView, Released};
+pub use account::{AccountView, Released, Tried};
 pub use login::{DevicePrompt, LoginDone};
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};

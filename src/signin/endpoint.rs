@@ -12,6 +12,7 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, Url, redirect};
 
 use super::answer::{DeviceGrant, EndpointError, RawAnswer, Tokens};
+use super::credential::Credential;
 use crate::config::{Account, Secret, SecretError, SecretSource};
 
 /// The most octets of an answer that are read.
@@ -19,17 +20,6 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// Reads a secret from where the configuration says it is. May block: a file on a network, a command.
 pub type SecretReader = Arc<dyn Fn(&SecretSource) -> Result<Secret, SecretError> + Send + Sync>;
-
-/// The account's client secret as it is now, if it has one. Read anew each time, so that a replaced file takes effect.
-pub(super) async fn read_client_secret(
-    reader: &SecretReader,
-    account: &Account,
-) -> Result<Option<Secret>, SecretError> {
-    let Some(source) = account.client_secret.clone() else { return Ok(None) };
-    let reader = Arc::clone(reader);
-    let read = tokio::task::spawn_blocking(move || reader(&source)).await;
-    read.map_err(|_| SecretError("reading the secret failed in an unexpected way".to_owned()))?.map(Some)
-}
 
 /// How long an endpoint may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,48 +76,44 @@ impl TokenEndpoint {
     }
 
     /// Redeems a refresh token (RFC 6749 section 6). The scope is always sent: Entra ID answers AADSTS900144 without it.
-    pub async fn refresh(&self, refresh: &Secret, client_secret: Option<&Secret>) -> Result<Tokens, EndpointError> {
-        let form =
-            self.form(client_secret, [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())], true);
+    pub async fn refresh(&self, refresh: &Secret, credential: &Credential) -> Result<Tokens, EndpointError> {
+        let form = self.form(credential, [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())], true);
         let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
-        answer.map_err(|error| error.without(&secrets(refresh, client_secret)))
+        answer.map_err(|error| error.without(&secrets(Some(refresh), credential)))
+    }
+
+    /// Asks for an access token of the registration's own: client credentials (RFC 6749 section 4.4).
+    pub async fn apply(&self, credential: &Credential) -> Result<Tokens, EndpointError> {
+        let form = self.form(credential, [("grant_type", "client_credentials")], true);
+        let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
+        answer.map_err(|error| error.without(&secrets(None, credential)))
     }
 
     /// Asks for a device code (RFC 8628 section 3.1); `None` if the account has no device endpoint.
-    pub(super) async fn device_grant(
-        &self,
-        client_secret: Option<&Secret>,
-    ) -> Option<Result<DeviceGrant, EndpointError>> {
-        let form = self.form(client_secret, [], true);
+    pub(super) async fn device_grant(&self, credential: &Credential) -> Option<Result<DeviceGrant, EndpointError>> {
+        let form = self.form(credential, [], true);
         let answer = self.device.as_ref()?.post(&form).await.and_then(|answer| answer.device_grant());
-        Some(answer.map_err(|error| error.without(&client_secret.into_iter().collect::<Vec<_>>())))
+        Some(answer.map_err(|error| error.without(&secrets(None, credential))))
     }
 
     /// Asks once whether the person is done (RFC 8628 section 3.4).
-    pub(super) async fn poll(
-        &self,
-        device_code: &Secret,
-        client_secret: Option<&Secret>,
-    ) -> Result<Tokens, EndpointError> {
+    pub(super) async fn poll(&self, device_code: &Secret, credential: &Credential) -> Result<Tokens, EndpointError> {
         let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
-        let form = self.form(client_secret, [grant, ("device_code", device_code.expose())], false);
+        let form = self.form(credential, [grant, ("device_code", device_code.expose())], false);
         let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
-        answer.map_err(|error| error.without(&secrets(device_code, client_secret)))
+        answer.map_err(|error| error.without(&secrets(Some(device_code), credential)))
     }
 
-    /// A public client sends its id alone; a confidential one its secret in the body (`client_secret_post`), which Entra ID takes
-    /// as gladly as a header and which needs no second encoding.
+    /// A public client sends its id alone; a confidential one what proves it, too.
     fn form<'a, const N: usize>(
         &'a self,
-        client_secret: Option<&'a Secret>,
+        credential: &'a Credential,
         fields: [(&'a str, &'a str); N],
         with_scope: bool,
     ) -> Vec<(&'a str, &'a str)> {
         let mut form = Vec::from(fields);
         form.push(("client_id", &self.client_id));
-        if let Some(secret) = client_secret {
-            form.push(("client_secret", secret.expose()));
-        }
+        form.extend(credential.fields());
         if with_scope && !self.scope.is_empty() {
             form.push(("scope", &self.scope));
         }
@@ -135,8 +121,8 @@ impl TokenEndpoint {
     }
 }
 
-fn secrets<'a>(token: &'a Secret, client_secret: Option<&'a Secret>) -> Vec<&'a Secret> {
-    std::iter::once(token).chain(client_secret).collect()
+fn secrets<'a>(token: Option<&'a Secret>, credential: &'a Credential) -> Vec<&'a Secret> {
+    token.into_iter().chain(credential.secret()).collect()
 }
 
 impl Door {
@@ -220,13 +206,12 @@ fn in_words(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SecretSource;
     use crate::signin::errors::{Meaning, meaning};
-    use crate::signin::scripted::{Answer, Scripted, account, literals};
+    use crate::signin::scripted::{Answer, Scripted, account};
 
     async fn refresh(scripted: &Scripted) -> Result<Tokens, EndpointError> {
         let endpoint = TokenEndpoint::new(&scripted.account("lms@contoso.com"), Timeouts::default()).unwrap();
-        endpoint.refresh(&Secret::new("refresh-0"), None).await
+        endpoint.refresh(&Secret::new("refresh-0"), &Credential::None).await
     }
 
     #[tokio::test]
@@ -234,7 +219,7 @@ mod tests {
         let scripted = Scripted::start().await;
         assert_eq!(refresh(&scripted).await.unwrap().refresh, Some(Secret::new("refresh-1")));
         let endpoint = TokenEndpoint::new(&scripted.account("lms@contoso.com"), Timeouts::default()).unwrap();
-        endpoint.refresh(&Secret::new("a+b/c=&d"), Some(&Secret::new("s~e+c r"))).await.unwrap();
+        endpoint.refresh(&Secret::new("a+b/c=&d"), &Credential::Secret(Secret::new("s~e+c r"))).await.unwrap();
         let asked = scripted.asked();
         assert!(!asked[0].contains_key("client_secret"));
         assert_eq!(asked[0]["grant_type"], "refresh_token");
@@ -281,25 +266,33 @@ mod tests {
         scripted.then(Answer::Silence);
         let short = Timeouts { connect: Duration::from_millis(50), total: Duration::from_millis(50) };
         let endpoint = TokenEndpoint::new(&scripted.account("lms@contoso.com"), short).unwrap();
-        let error = endpoint.refresh(&Secret::new("refresh-0"), None).await.unwrap_err();
+        let error = endpoint.refresh(&Secret::new("refresh-0"), &Credential::None).await.unwrap_err();
         assert!(error.to_string().starts_with("no answer from 127.0.0.1:"), "{error}");
 
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let gone = account("lms@contoso.com", &format!("http://127.0.0.1:{port}/token"), None);
         let endpoint = TokenEndpoint::new(&gone, Timeouts::default()).unwrap();
-        let error = endpoint.refresh(&Secret::new("refresh-0"), None).await.unwrap_err();
+        let error = endpoint.refresh(&Secret::new("refresh-0"), &Credential::None).await.unwrap_err();
         assert!(error.to_string().contains("refused"), "{error}");
         assert!(matches!(error, EndpointError::Unreachable(_)));
     }
 
     #[tokio::test]
-    async fn a_client_secret_is_read_anew_and_its_absence_is_no_refusal() {
-        let mut account = account("lms@contoso.com", "http://127.0.0.1:1/token", None);
-        assert_eq!(read_client_secret(&literals(), &account).await.unwrap(), None);
-        account.client_secret = Some(SecretSource::Literal(Secret::new("s3cret")));
-        assert_eq!(read_client_secret(&literals(), &account).await.unwrap(), Some(Secret::new("s3cret")));
-        account.client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
-        assert!(read_client_secret(&literals(), &account).await.is_err());
+    async fn an_application_asks_with_an_assertion_and_none_of_it_is_echoed() {
+        let scripted = Scripted::start().await;
+        let endpoint = TokenEndpoint::new(&scripted.account("lms@contoso.com"), Timeouts::default()).unwrap();
+        let credential = Credential::Assertion(Secret::new("e30.e30.signature"));
+        assert_eq!(endpoint.apply(&credential).await.unwrap().access, Secret::new("access-1"));
+        let asked = scripted.asked().remove(0);
+        assert_eq!(asked["grant_type"], "client_credentials");
+        assert_eq!(asked["client_id"], "the-client");
+        assert_eq!(asked["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+        assert_eq!(asked["client_assertion"], "e30.e30.signature");
+        assert!(!asked.contains_key("client_secret") && !asked.contains_key("refresh_token"));
+        let echo = r#"{"error":"invalid_client","error_description":"bad assertion e30.e30.signature"}"#;
+        scripted.then(Answer::json(401, echo));
+        let error = endpoint.apply(&credential).await.unwrap_err();
+        assert_eq!(error.to_string(), "invalid_client: bad assertion …");
     }
 
     /// Answers one HTTPS request after the other with tokens; gives its port and its certificate.
@@ -337,7 +330,7 @@ mod tests {
         let mut account = account("lms@contoso.com", &format!("https://localhost:{port}/token"), None);
         let ask = async |account: &Account| {
             let endpoint = TokenEndpoint::new(account, Timeouts::default()).unwrap();
-            endpoint.refresh(&Secret::new("refresh-0"), None).await
+            endpoint.refresh(&Secret::new("refresh-0"), &Credential::None).await
         };
         let error = ask(&account).await.unwrap_err();
         assert!(matches!(&error, EndpointError::Unreachable(why) if why.contains("certificate")), "{error}");

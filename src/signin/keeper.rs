@@ -27,6 +27,7 @@ use super::errors::{Advice, Meaning};
 use super::shelf::{ShelfError, StoredSignIn};
 use super::status::{AccessToken, HoldView, Problem, Published, SignInStatus, Why};
 use super::timing::{backoff, earlier, later, margin, probe, rest, write_backoff};
+use crate::config::Grant;
 use crate::message::Address;
 use crate::store::HoldCause;
 
@@ -36,11 +37,14 @@ const REPLACED_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 /// Keeps the sign-in of one account.
 pub struct Keeper {
     mailbox: Address,
+    grant: Grant,
     jitter: f64,
     /// The latest time that was told.
     seen: Option<Timestamp>,
     /// What is on the shelf, as far as known.
     stored: Option<StoredSignIn>,
+    /// When the registration itself was given an access token, first and last: the application grant has nothing on the shelf.
+    applied: Option<(Timestamp, Timestamp)>,
     access: Option<Access>,
     work: Work,
     /// The number of the last request or write.
@@ -100,9 +104,11 @@ impl Keeper {
     pub fn new(mailbox: Address, jitter: f64) -> Self {
         Self {
             mailbox,
+            grant: Grant::Delegated,
             jitter,
             seen: None,
             stored: None,
+            applied: None,
             access: None,
             work: Work::Idle,
             number: 0,
@@ -115,6 +121,27 @@ impl Keeper {
             announce: Some(Why::Started),
             ask_again: false,
             published: None,
+        }
+    }
+
+    /// How the account gets its tokens: by a person's sign-in unless this says otherwise.
+    #[must_use]
+    pub fn granted_by(self, grant: Grant) -> Self {
+        Self { grant, ..self }
+    }
+
+    /// The configuration has another grant now, if it has; [`Event::ConfigChanged`] follows. What was had by the old one is of no use, and
+    /// neither is an answer still to come.
+    pub fn change_grant(&mut self, grant: Grant) {
+        if self.grant != grant {
+            *self = Self {
+                seen: self.seen,
+                number: self.number,
+                answered: self.number,
+                heard_rejection: self.heard_rejection,
+                published: self.published.take(),
+                ..Self::new(self.mailbox.clone(), self.jitter).granted_by(grant)
+            };
         }
     }
 
@@ -165,6 +192,9 @@ impl Keeper {
     }
 
     fn load(&mut self) -> Vec<Action> {
+        if self.grant == Grant::Application {
+            return self.ask(Which::Current, false);
+        }
         self.work = Work::Loading;
         vec![Action::Load]
     }
@@ -219,6 +249,12 @@ impl Keeper {
     }
 
     fn ask(&mut self, which: Which, after_rejection: bool) -> Vec<Action> {
+        if self.grant == Grant::Application {
+            self.number += 1;
+            self.next_at = None;
+            self.work = Work::Asking { request: self.number, which, after_rejection };
+            return vec![Action::Apply { request: self.number }];
+        }
         let Some(stored) = &self.stored else { return self.load() };
         let refresh_token = match (which, &stored.previous) {
             (Which::Previous, Some(previous)) => previous.clone(),
@@ -235,8 +271,6 @@ impl Keeper {
             Work::Asking { request: asked, which, after_rejection } if asked == request => (which, after_rejection),
             _ => return Vec::new(),
         };
-        let Some(stored) = &self.stored else { return Vec::new() };
-        let (stored, rotated) = successor(stored, which, tokens, now);
         let life = tokens.life();
         let token = AccessToken {
             secret: tokens.access.clone(),
@@ -245,6 +279,13 @@ impl Keeper {
         };
         let refresh_at = later(now, rest(life, self.jitter));
         let access = Access { token, received_at: now, refresh_at, after_rejection };
+        if self.grant == Grant::Application {
+            let first = self.applied.map_or(now, |(first, _)| first);
+            self.applied = Some((first, now));
+            return self.rely_on_access(request, access, told);
+        }
+        let Some(stored) = &self.stored else { return Vec::new() };
+        let (stored, rotated) = successor(stored, which, tokens, now);
         let pending = Pending { number: request, stored, access };
         if rotated {
             return self.write(pending);
@@ -289,11 +330,15 @@ impl Keeper {
 
     /// The shelf has it: from here on it is what counts.
     fn rely_on(&mut self, pending: Pending, told: &mut Vec<Action>) -> Vec<Action> {
-        self.work = Work::Idle;
-        self.answered = pending.number;
         self.stored = Some(pending.stored);
-        self.next_at = Some(pending.access.refresh_at);
-        self.access = Some(pending.access);
+        self.rely_on_access(pending.number, pending.access, told)
+    }
+
+    fn rely_on_access(&mut self, number: u64, access: Access, told: &mut Vec<Action>) -> Vec<Action> {
+        self.work = Work::Idle;
+        self.answered = number;
+        self.next_at = Some(access.refresh_at);
+        self.access = Some(access);
         self.failures = 0;
         let recovered = (self.problem.take().is_some() | self.hold.take().is_some()).then_some(Why::Recovered);
         if let Some(why) = self.announce.take().or(recovered) {
@@ -316,6 +361,10 @@ impl Keeper {
         match failure.meaning {
             Meaning::TryAgain | Meaning::Wait(_) => self.try_later(failure, now, told),
             Meaning::SignInAgain if which == Which::Current && has_previous => return self.ask(Which::Previous, false),
+            // Nobody has signed in, so nobody can again.
+            Meaning::SignInAgain if self.grant == Grant::Application => {
+                self.hold(HoldCause::Registration, failure, now, told);
+            }
             Meaning::SignInAgain => self.hold(HoldCause::SignIn, failure, now, told),
             Meaning::FixConfiguration => self.hold(HoldCause::Registration, failure, now, told),
         }
@@ -441,9 +490,10 @@ impl Keeper {
             heard_rejection: self.heard_rejection,
             status: SignInStatus {
                 mailbox: self.mailbox.clone(),
+                grant: self.grant,
                 signed_in_as: stored.and_then(|stored| stored.signed_in_as.clone()),
-                since: stored.map(|stored| stored.since),
-                last_refresh: stored.map(|stored| stored.refreshed_at),
+                since: stored.map(|stored| stored.since).or(self.applied.map(|(first, _)| first)),
+                last_refresh: stored.map(|stored| stored.refreshed_at).or(self.applied.map(|(_, last)| last)),
                 next_refresh: self.wake_at(),
                 access_token_until: access.map(|access| access.token.expires_at),
                 problem: self.problem.clone(),

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{DeviceGrant, EndpointError, Tokens};
 use super::claims::Claims;
-use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint, read_client_secret};
+use super::credential::{CredentialError, Offer, credential};
+use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 use super::errors::{Advice, Meaning, advice, meaning};
 use super::shelf::StoredSignIn;
 use super::timing::later;
 use crate::clock::Clock;
-use crate::config::{Account, Provider, Secret, SecretError};
+use crate::config::{Account, Provider, Secret};
 use crate::message::Address;
 
 /// RFC 8628 section 3.5: how much longer the waits become when the endpoint says `slow_down`.
@@ -37,7 +38,7 @@ pub struct LoginTools {
 pub struct DeviceLogin {
     account: Account,
     endpoint: TokenEndpoint,
-    client_secret: Option<Secret>,
+    offer: Offer,
     grant: DeviceGrant,
     expires_at: Timestamp,
 }
@@ -93,9 +94,9 @@ pub enum LoginError {
         /// Where a person can sign in with a browser.
         authorize: Option<String>,
     },
-    /// The client secret cannot be read.
-    #[error("cannot read client_secret: {0}")]
-    Secret(#[from] SecretError),
+    /// The client secret, certificate or federated token cannot be read.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// The endpoint's address or the certificate file is broken.
     #[error(transparent)]
     Endpoint(#[from] EndpointUnusable),
@@ -108,15 +109,16 @@ impl DeviceLogin {
     /// Asks for a code. Show [`Self::message`] to the person, then [`Self::wait`].
     pub async fn start(account: &Account, tools: &LoginTools) -> Result<Self, LoginError> {
         let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
-        let client_secret = read_client_secret(&tools.secrets, account).await?;
-        let answer = endpoint.device_grant(client_secret.as_ref()).await;
+        let offer = Offer::Current;
+        let credential = credential(&tools.secrets, account, offer, tools.clock.now()).await?;
+        let answer = endpoint.device_grant(&credential).await;
         let answer = answer.ok_or_else(|| LoginError::NoDeviceFlow {
             account: account.mailbox.clone(),
             authorize: account.endpoints.authorize.clone(),
         })?;
         let grant = answer.map_err(|error| refused_or(error, account, LoginError::Unreachable))?;
         let expires_at = later(tools.clock.now(), grant.expires_in);
-        Ok(Self { account: account.clone(), endpoint, client_secret, grant, expires_at })
+        Ok(Self { account: account.clone(), endpoint, offer, grant, expires_at })
     }
 
     /// The code the person types.
@@ -148,7 +150,7 @@ impl DeviceLogin {
     }
 
     /// Waits until the person is done. Network failures meanwhile are waited out; `stop` ends it.
-    pub async fn wait(self, tools: &LoginTools, stop: &CancellationToken) -> Result<StoredSignIn, LoginError> {
+    pub async fn wait(mut self, tools: &LoginTools, stop: &CancellationToken) -> Result<StoredSignIn, LoginError> {
         let clock = &tools.clock;
         let mut interval = self.grant.interval;
         loop {
@@ -162,12 +164,16 @@ impl DeviceLogin {
             }
             let polled = tokio::select! {
                 () = stop.cancelled() => return Err(LoginError::Stopped),
-                polled = self.endpoint.poll(&self.grant.device_code, self.client_secret.as_ref()) => polled,
+                polled = self.poll(tools) => polled?,
             };
             let error = match polled {
                 Ok(tokens) => return sign_in(&self.account, &tokens, None, clock.now()),
                 Err(error) => error,
             };
+            if self.offer == Offer::Current && self.account.next_client_secret.is_some() && is_about_client(&error) {
+                self.offer = Offer::Next;
+                continue;
+            }
             interval = match verdict(&error) {
                 Poll::Pending => interval,
                 Poll::Slower => interval + SLOWER,
@@ -181,6 +187,19 @@ impl DeviceLogin {
             };
         }
     }
+}
+
+impl DeviceLogin {
+    /// Asks once. The credential is made anew: an assertion does not live as long as the code.
+    async fn poll(&self, tools: &LoginTools) -> Result<Result<Tokens, EndpointError>, CredentialError> {
+        let credential = credential(&tools.secrets, &self.account, self.offer, tools.clock.now()).await?;
+        Ok(self.endpoint.poll(&self.grant.device_code, &credential).await)
+    }
+}
+
+/// Whether it is the client's secret that was refused: another one may be taken.
+fn is_about_client(error: &EndpointError) -> bool {
+    matches!(error, EndpointError::Answer(answer) if answer.error == "invalid_client")
 }
 
 /// What one answer to a poll means.
@@ -217,8 +236,12 @@ fn verdict(error: &EndpointError) -> Poll {
 /// Takes in a refresh token obtained elsewhere: redeems it at once, so that what is kept is a token of our own that works.
 pub async fn take_in(account: &Account, refresh_token: Secret, tools: &LoginTools) -> Result<StoredSignIn, LoginError> {
     let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
-    let client_secret = read_client_secret(&tools.secrets, account).await?;
-    let answer = endpoint.refresh(&refresh_token, client_secret.as_ref()).await;
+    let mut proof = credential(&tools.secrets, account, Offer::Current, tools.clock.now()).await?;
+    let mut answer = endpoint.refresh(&refresh_token, &proof).await;
+    if account.next_client_secret.is_some() && answer.as_ref().is_err_and(is_about_client) {
+        proof = credential(&tools.secrets, account, Offer::Next, tools.clock.now()).await?;
+        answer = endpoint.refresh(&refresh_token, &proof).await;
+    }
     let tokens = answer.map_err(|error| refused_or(error, account, LoginError::Unproven))?;
     sign_in(account, &tokens, Some(refresh_token), tools.clock.now())
 }
@@ -305,7 +328,7 @@ fn check_person(account: &Account, person: Option<&str>) -> Result<(), LoginErro
         Provider::Microsoft => {
             Err(LoginError::WrongPerson { signed_in: person.to_owned(), expected: account.login.clone() })
         }
-        Provider::Custom => {
+        Provider::Google | Provider::Custom => {
             tracing::warn!(account = %account.mailbox, signed_in = %person, "another name than the account's login signed in");
             Ok(())
         }
@@ -438,7 +461,7 @@ mod tests {
         let mut secretive = account;
         secretive.client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
         let error = DeviceLogin::start(&secretive, &tools(&clock)).await.unwrap_err();
-        assert!(matches!(error, LoginError::Secret(_)));
+        assert!(matches!(error, LoginError::Credential(_)));
     }
 
     #[tokio::test]

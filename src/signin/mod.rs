@@ -7,13 +7,18 @@
 //! `endpoint` and [`Shelf`]; `login` is what a person starts, with or without a running relay.
 
 mod answer;
+mod application;
 mod claims;
+mod credential;
+mod drop_secret;
 mod endpoint;
 pub mod errors;
 pub mod keeper;
 mod login;
+mod round;
 #[cfg(test)]
 mod scripted;
+mod secrets;
 mod shelf;
 mod status;
 mod task;
@@ -32,7 +37,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use answer::{EndpointError, OAuthError, Tokens};
+pub use application::try_application;
 pub use claims::Claims;
+pub use credential::{Credential, CredentialError, Offer};
+pub use drop_secret::DropError;
 pub use endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 pub use errors::{Advice, Meaning};
 pub use login::{DeviceLogin, LoginError, LoginTools, take_in, take_in_untried};
@@ -40,7 +48,7 @@ pub use shelf::{MemoryShelf, Shelf, ShelfError, StoredSignIn};
 pub use status::{AccessToken, HoldView, NoToken, Problem, Published, SignInStatus, Why};
 
 use crate::clock::Clock;
-use crate::config::{Account, Config};
+use crate::config::{Account, Config, Grant};
 use crate::message::Address;
 use crate::store::HoldCause;
 use task::{Command, KeeperTask};
@@ -155,6 +163,9 @@ pub enum AdoptError {
     /// The configuration has no such account.
     #[error("the configuration has no account for this mailbox")]
     UnknownAccount,
+    /// The account has the application grant.
+    #[error("this account has grant = \"application\": nobody signs in to it")]
+    NobodySignsIn,
     /// It could not be committed; the old one, if any, is still in use.
     #[error("the new sign-in could not be written: {0}")]
     Shelf(#[from] ShelfError),
@@ -230,9 +241,17 @@ impl SignIns {
         }
     }
 
+    /// How the account of this mailbox gets its tokens, if there is one.
+    pub fn grant(&self, mailbox: &Address) -> Option<Grant> {
+        Some(self.line(mailbox)?.published.borrow().status.grant)
+    }
+
     /// Takes over what a person's login brought: commits it, uses it from then on, and tells that the account is good.
     pub async fn adopt(&self, sign_in: StoredSignIn) -> Result<(), AdoptError> {
         let line = self.line(&sign_in.account).ok_or(AdoptError::UnknownAccount)?;
+        if self.grant(&sign_in.account) == Some(Grant::Application) {
+            return Err(AdoptError::NobodySignsIn);
+        }
         let (reply, done) = oneshot::channel();
         let command = Command::Adopt(Box::new(sign_in), reply);
         line.commands.send(command).await.map_err(|_| AdoptError::Stopping)?;
@@ -278,7 +297,7 @@ impl SignIns {
         let parts = &self.shared.parts;
         let key = account.mailbox.key();
         let (commands, heard) = mpsc::channel(COMMANDS);
-        let (publish, published) = watch::channel(Published::nothing_yet(account.mailbox.clone()));
+        let (publish, published) = watch::channel(Published::nothing_yet(account.mailbox.clone(), account.grant));
         let (rejected, rejections) = watch::channel(0);
         let nudge = Arc::new(tokio::sync::Notify::new());
         let stop = parts.stop.child_token();

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::config::Secret;
 use crate::message::Address;
+use crate::store::Fact;
 
 /// A sign-in as it outlives a restart. Printing it prints no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +46,19 @@ pub trait Shelf: Send + Sync + 'static {
 
     /// Keeps it in place of an earlier one. `Ok` means that it is synced to disk: the rotated token is relied upon from then on.
     fn save(&self, sign_in: StoredSignIn) -> BoxFuture<'_, Result<(), ShelfError>>;
+
+    /// What was learnt of this account.
+    fn facts<'a>(&'a self, account: &'a Address) -> BoxFuture<'a, Result<Vec<Fact>, ShelfError>>;
+
+    /// Remembers a fact in place of an earlier one of that name.
+    fn learn(&self, fact: Fact) -> BoxFuture<'_, Result<(), ShelfError>>;
 }
 
 /// A shelf that forgets everything with the process: for tests and rehearsals.
 #[derive(Debug, Default)]
 pub struct MemoryShelf {
     rows: Mutex<HashMap<String, StoredSignIn>>,
+    facts: Mutex<Vec<Fact>>,
 }
 
 impl MemoryShelf {
@@ -74,6 +82,24 @@ impl Shelf for MemoryShelf {
     fn save(&self, sign_in: StoredSignIn) -> BoxFuture<'_, Result<(), ShelfError>> {
         async move {
             self.put(sign_in);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn facts<'a>(&'a self, account: &'a Address) -> BoxFuture<'a, Result<Vec<Fact>, ShelfError>> {
+        async move {
+            let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(facts.iter().filter(|fact| fact.account.as_ref() == Some(account)).cloned().collect())
+        }
+        .boxed()
+    }
+
+    fn learn(&self, fact: Fact) -> BoxFuture<'_, Result<(), ShelfError>> {
+        async move {
+            let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+            facts.retain(|known| (&known.account, &known.name) != (&fact.account, &fact.name));
+            facts.push(fact);
             Ok(())
         }
         .boxed()

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::errors::Advice;
-use crate::config::Secret;
+use crate::config::{Grant, Secret};
 use crate::message::Address;
 use crate::store::HoldCause;
 
@@ -88,9 +88,11 @@ pub struct HoldView {
 pub struct SignInStatus {
     /// The account.
     pub mailbox: Address,
+    /// How it gets its tokens.
+    pub grant: Grant,
     /// Who signed in, as far as the access token told.
     pub signed_in_as: Option<String>,
-    /// When the person signed in.
+    /// When the person signed in; with the application grant, when the first access token came.
     pub since: Option<Timestamp>,
     /// When the last refresh succeeded.
     pub last_refresh: Option<Timestamp>,
@@ -145,9 +147,10 @@ pub struct Published {
 
 impl Published {
     /// Before the keeper has looked.
-    pub(super) fn nothing_yet(mailbox: Address) -> Self {
+    pub(super) fn nothing_yet(mailbox: Address, grant: Grant) -> Self {
         let status = SignInStatus {
             mailbox,
+            grant,
             signed_in_as: None,
             since: None,
             last_refresh: None,

@@ -14,16 +14,15 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{EndpointError, Tokens};
-use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint, read_client_secret};
-use super::errors::{advice, meaning};
-use super::keeper::{Action, Event, Failure, Keeper};
+use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
+use super::keeper::{Action, Event, Keeper};
+use super::round::{Round, Want};
 use super::shelf::{Shelf, ShelfError, StoredSignIn};
 use super::status::{HoldView, Problem, Published, Why};
 use super::timing::later;
 use super::{SignInEvent, SignInParts};
 use crate::clock::Clock;
-use crate::config::{Account, Secret};
+use crate::config::Account;
 
 /// A keeper looks at the wall clock at least this often, so that suspends and jumps are noticed.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -68,7 +67,7 @@ impl KeeperTask {
     pub(super) fn new(parts: &SignInParts, account: Arc<Account>, publish: watch::Sender<Published>) -> Self {
         Self {
             endpoint: TokenEndpoint::new(&account, parts.timeouts),
-            keeper: Keeper::new(account.mailbox.clone(), rand::random()),
+            keeper: Keeper::new(account.mailbox.clone(), rand::random()).granted_by(account.grant),
             account,
             timeouts: parts.timeouts,
             secrets: Arc::clone(&parts.secrets),
@@ -164,6 +163,7 @@ impl KeeperTask {
             }
             Command::Account(account) => {
                 self.endpoint = TokenEndpoint::new(&account, self.timeouts);
+                self.keeper.change_grant(account.grant);
                 self.account = account;
                 self.feed(Event::ConfigChanged).await;
             }
@@ -184,7 +184,8 @@ impl KeeperTask {
     async fn carry_out(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Load => return Some(Event::Loaded(self.shelf.load(&self.account.mailbox).await)),
-            Action::Refresh { request, refresh_token, .. } => self.refresh(request, refresh_token),
+            Action::Refresh { request, refresh_token, .. } => self.ask(request, Want::Refresh(refresh_token)),
+            Action::Apply { request } => self.ask(request, Want::Application),
             Action::Write { number, stored } => return Some(self.write(number, *stored).await),
             Action::Publish(published) => drop(self.publish.send_replace(*published)),
             Action::Hold(hold) => self.tell_dead(hold),
@@ -195,12 +196,17 @@ impl KeeperTask {
         None
     }
 
-    fn refresh(&mut self, request: u64, refresh_token: Secret) {
-        let (endpoint, account) = (self.endpoint.clone(), Arc::clone(&self.account));
-        let secrets = Arc::clone(&self.secrets);
-        tracing::debug!(account = %account.mailbox, request, "refreshing the sign-in");
+    fn ask(&mut self, request: u64, want: Want) {
+        let round = Round {
+            endpoint: self.endpoint.clone(),
+            account: Arc::clone(&self.account),
+            secrets: Arc::clone(&self.secrets),
+            shelf: Arc::clone(&self.shelf),
+            clock: self.clock.clone(),
+        };
+        tracing::debug!(account = %self.account.mailbox, request, "refreshing the sign-in");
         self.jobs.spawn(async move {
-            match redeem(endpoint, &account, &secrets, &refresh_token).await {
+            match round.ask(want).await {
                 Ok(tokens) => Event::TokensReceived { request, tokens },
                 Err(failure) => Event::RefreshFailed { request, failure },
             }
@@ -255,31 +261,4 @@ fn event_of(done: Result<Event, tokio::task::JoinError>) -> Event {
         Ok(panic) => resume_unwind(panic),
         Err(error) => resume_unwind(Box::new(error.to_string())),
     })
-}
-
-/// One request, with the secret read anew for it.
-async fn redeem(
-    endpoint: Result<TokenEndpoint, EndpointUnusable>,
-    account: &Account,
-    secrets: &SecretReader,
-    refresh_token: &Secret,
-) -> Result<Tokens, Failure> {
-    // Neither is the endpoint's own answer, so neither marks the sign-in dead.
-    let endpoint = endpoint.map_err(|error| Failure::passing(error.to_string()))?;
-    let client_secret = read_client_secret(secrets, account).await;
-    let client_secret =
-        client_secret.map_err(|error| Failure::passing(format!("cannot read client_secret: {error}")))?;
-    let answer = endpoint.refresh(refresh_token, client_secret.as_ref()).await;
-    answer.map_err(|error| failure_of(&error, account))
-}
-
-fn failure_of(error: &EndpointError, account: &Account) -> Failure {
-    let (text, codes) = match error {
-        EndpointError::Answer(answer) if !answer.description.is_empty() => {
-            (answer.description.clone(), answer.codes.clone())
-        }
-        EndpointError::Answer(answer) => (answer.error.clone(), answer.codes.clone()),
-        other => (other.to_string(), Vec::new()),
-    };
-    Failure { meaning: meaning(error), error: text, codes, advice: advice(error, &account.mailbox) }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::scripted::{Answer, Scripted, literals};
 use super::*;
 use crate::config::{Secret, SecretSource};
+use crate::store::Fact;
 
 /// Nothing here takes long; a test that gets stuck ends loudly.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -66,6 +67,14 @@ impl Shelf for Stubborn {
             self.rows.save(sign_in).await
         }
         .boxed()
+    }
+
+    fn facts<'a>(&'a self, account: &'a Address) -> BoxFuture<'a, Result<Vec<Fact>, ShelfError>> {
+        self.rows.facts(account)
+    }
+
+    fn learn(&self, fact: Fact) -> BoxFuture<'_, Result<(), ShelfError>> {
+        self.rows.learn(fact)
     }
 }
 

@@ -102,6 +102,11 @@ pub enum Action {
         /// The token.
         refresh_token: Secret,
     },
+    /// Ask for an access token of the registration's own; answered by [`Event::TokensReceived`] or [`Event::RefreshFailed`].
+    Apply {
+        /// Its number.
+        request: u64,
+    },
     /// Put this on the shelf; answered by [`Event::Written`] or [`Event::WriteFailed`].
     Write {
         /// Its number.

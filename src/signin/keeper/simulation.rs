@@ -124,6 +124,7 @@ impl World {
                             assert!(on_disk >= access, "A{access} is relied upon while R{on_disk} is on disk");
                         }
                     }
+                    Action::Apply { .. } => panic!("nobody asked for the application grant"),
                     Action::Hold(hold) => panic!("minute {}: held: {}", self.minute, hold.error),
                     Action::Cleared(_) | Action::Trouble(_) | Action::WakeAt(_) => {}
                 }

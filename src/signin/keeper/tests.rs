@@ -432,3 +432,92 @@ fn the_person_is_taken_from_a_token_that_can_be_decoded_and_kept_otherwise() {
     bench.after(36 * MINUTE).brings(&tokens("opaque", None, HOUR));
     assert_eq!(bench.published().status.signed_in_as.as_deref(), Some("lms@contoso.com"));
 }
+
+/// A keeper of the application grant; it has asked for its first token.
+fn application() -> Bench {
+    let keeper = Keeper::new(mailbox(), 0.0).granted_by(Grant::Application);
+    let mut bench = Bench { keeper, now: start(), said: Vec::new() };
+    bench.on(Event::Started);
+    bench
+}
+
+fn applies(bench: &Bench) -> bool {
+    bench.said.iter().any(|action| matches!(action, Action::Apply { .. }))
+}
+
+#[test]
+fn an_application_asks_at_once_writes_nothing_and_renews_at_60_percent() {
+    let mut bench = application();
+    assert_eq!(bench.doings(), [&Action::Apply { request: 1 }]);
+    bench.brings(&tokens("A1", None, HOUR));
+    assert_eq!((bench.access(), bench.told(), bench.writes()), (Some("A1"), Some(Why::Started), None));
+    assert_eq!(bench.wakes_in(), Some(36 * MINUTE));
+    bench.after(35 * MINUTE);
+    assert!(!applies(&bench));
+    bench.after(MINUTE);
+    assert!(applies(&bench));
+    bench.brings(&tokens("A2", Some("never-asked-for"), HOUR));
+    assert_eq!((bench.access(), bench.told(), bench.writes()), (Some("A2"), None, None));
+    let status = &bench.published().status;
+    assert_eq!(status.grant, Grant::Application);
+    assert_eq!((status.since, status.last_refresh), (Some(start()), Some(start() + 36 * MINUTE)));
+}
+
+#[test]
+fn an_application_that_is_refused_is_held_for_its_registration_probed_and_never_not_signed_in() {
+    for meaning in [Meaning::FixConfiguration, Meaning::SignInAgain] {
+        let mut bench = application();
+        bench.fails(meaning);
+        assert_eq!(bench.held().map(|hold| hold.cause), Some(HoldCause::Registration));
+        assert_eq!(bench.wakes_in(), Some(15 * MINUTE));
+        bench.after(15 * MINUTE);
+        assert!(applies(&bench));
+        bench.fails(meaning).on(Event::Asked);
+        assert!(applies(&bench), "a release tries it at once");
+        bench.brings(&tokens("A1", None, HOUR));
+        assert_eq!((bench.access(), bench.told()), (Some("A1"), Some(Why::Asked)));
+        assert_eq!(bench.published().status.hold, None);
+    }
+}
+
+#[test]
+fn an_applications_mail_goes_on_while_the_endpoint_is_away_and_a_rejected_token_is_replaced_once() {
+    let mut bench = application();
+    bench.brings(&tokens("A1", None, HOUR)).after(36 * MINUTE).fails(Meaning::TryAgain);
+    assert!(matches!(bench.answer(), Some(Ok(_))));
+    assert_eq!(bench.wakes_in(), Some(Duration::from_secs(5)));
+    bench.after(Duration::from_secs(5)).brings(&tokens("A2", None, HOUR));
+    let version = bench.published().access.as_ref().unwrap().version;
+    bench.on(Event::Rejected { version });
+    assert!(applies(&bench));
+    bench.brings(&tokens("A3", None, HOUR));
+    let version = bench.published().access.as_ref().unwrap().version;
+    bench.on(Event::Rejected { version });
+    assert!(!applies(&bench));
+    assert_eq!(bench.access(), Some("A3"), "the token is not what is wrong");
+}
+
+#[test]
+fn another_grant_in_the_configuration_takes_effect_at_once() {
+    let mut bench = Bench::with(None);
+    assert_eq!(bench.published().status.hold.as_ref().map(|hold| hold.cause), Some(HoldCause::NotSignedIn));
+    bench.keeper.change_grant(Grant::Application);
+    bench.on(Event::ConfigChanged);
+    assert!(applies(&bench));
+    bench.brings(&tokens("A1", None, HOUR));
+    assert_eq!((bench.access(), bench.told()), (Some("A1"), Some(Why::Started)));
+
+    bench.after(36 * MINUTE);
+    let late = bench.request();
+    bench.keeper.change_grant(Grant::Delegated);
+    bench.on(Event::ConfigChanged);
+    assert_eq!((bench.doings(), bench.access()), (vec![&Action::Load], None));
+    bench.on(Event::TokensReceived { request: late, tokens: tokens("A2", None, HOUR) });
+    assert_eq!(bench.access(), None, "of the grant before");
+    bench.on(Event::Loaded(Ok(Some(stored("R0", None)))));
+    assert!(bench.request() > late);
+    assert_eq!(bench.asks_with(), Some("R0"));
+    bench.keeper.change_grant(Grant::Delegated);
+    bench.on(Event::ConfigChanged);
+    assert_eq!(bench.asks_with(), None, "the same grant changes nothing");
+}
