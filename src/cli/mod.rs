@@ -138,7 +138,7 @@ enum AccountCommand {
         /// The account's mailbox
         mailbox: Address,
     },
-    /// Use next_client_secret alone from now on; refused while it has not worked yet
+    /// Use `next_client_secret` alone from now on; refused while it has not worked yet
     DropSecret {
         /// The account's mailbox
         mailbox: Address,

@@ -178,6 +178,7 @@ pub(super) fn accounts(accounts: &[AccountView]) -> String {
         let state = match &account.hold {
             Some(hold) => format!("HELD: {}", hold.text),
             None if account.signed_in => "good".to_owned(),
+            None if account.grant == "application" => "no access token yet".to_owned(),
             None => "not signed in".to_owned(),
         };
         let waiting = account.waiting;

@@ -58,9 +58,9 @@ fn top(root: &Table, review: &mut Review) -> Config {
         key: secret::source("key", &top, review),
         log: log::log(&top, review),
         listeners: listeners(&top, &listener_sections, &data_dir, review),
-        data_dir,
         default_domain: default_domain(&top, review),
-        accounts: accounts(&top, root, review),
+        accounts: accounts(&top, root, &data_dir, review),
+        data_dir,
         apps: Vec::new(),
         default_app: Arc::new(App::default_app()),
         queue: queue::queue(&queue, review),
@@ -164,7 +164,7 @@ fn listeners(top: &Section<'_>, sections: &[Section<'_>], data_dir: &Path, revie
     listeners
 }
 
-fn accounts(top: &Section<'_>, root: &Table, review: &mut Review) -> Vec<Arc<Account>> {
+fn accounts(top: &Section<'_>, root: &Table, data_dir: &Path, review: &mut Review) -> Vec<Arc<Account>> {
     let sections = many("account", root, review);
     if !top.has("account") || top.is_empty_list("account") {
         let text =
@@ -173,6 +173,11 @@ fn accounts(top: &Section<'_>, root: &Table, review: &mut Review) -> Vec<Arc<Acc
     }
     let accounts: Vec<_> = sections.iter().map(|section| account::account(section, review)).collect();
     account::differ(&accounts, &sections, review);
+    for (account, section) in accounts.iter().zip(&sections) {
+        if let Some(certificate) = account.as_ref().and_then(|account| account.certificate.as_ref()) {
+            credentials::is_within_reach(certificate, data_dir, section, review);
+        }
+    }
     accounts.into_iter().flatten().map(Arc::new).collect()
 }
 

@@ -74,6 +74,11 @@ impl ClientCertificate {
         Self::read(file, key_file, self.algorithm)
     }
 
+    /// Both files as such.
+    pub(super) fn files(&self) -> &Certificate {
+        &self.files
+    }
+
     /// The file of the certificate, for messages.
     pub fn file(&self) -> &Path {
         self.files.file()

@@ -20,11 +20,13 @@ pub struct AccountView {
     pub login: String,
     /// `microsoft`, `google` or `custom`.
     pub provider: String,
+    /// `delegated` or `application`: whether a person signs in, or the registration itself.
+    pub grant: String,
     /// Where mail goes.
     pub smtp: String,
     /// Other senders that Exchange has granted it.
     pub send_as: Vec<String>,
-    /// Whether there is a sign-in.
+    /// Whether there is a sign-in; with the application grant, whether there was an access token.
     pub signed_in: bool,
     /// The hold, if there is one.
     pub hold: Option<HoldView>,
@@ -58,6 +60,7 @@ impl Ops {
             mailbox: account.mailbox.to_string(),
             login: account.login.to_string(),
             provider: status.provider,
+            grant: status.grant,
             smtp: account.smtp.to_string(),
             send_as: account.send_as.iter().map(Address::to_string).collect(),
             signed_in: status.sign_in.is_some(),

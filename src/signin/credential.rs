@@ -247,6 +247,45 @@ mod tests {
         }
     }
 
+    /// Somebody else's reading of RFC 7515 and RFC 7518 section 3.5.
+    #[test]
+    fn openssl_verifies_what_was_signed() {
+        use std::process::Command;
+        if Command::new("openssl").arg("version").output().is_err() {
+            assert!(std::env::var_os("XOAUTH2_RELAY_TEST_ALL").is_none(), "there is no openssl: tests/all installs it");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        write_certificate(folder.path());
+        let openssl = |arguments: &[&str]| {
+            let output = Command::new("openssl").args(arguments).current_dir(folder.path()).output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        };
+        std::fs::write(folder.path().join("public.pem"), openssl(&["x509", "-in", "cert.pem", "-noout", "-pubkey"]))
+            .unwrap();
+        let pss =
+            ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest", "-sigopt", "rsa_mgf1_md:sha256"];
+        for (algorithm, options, hash, name) in [
+            (AssertionAlgorithm::Ps256, &pss[..], "-sha256", "x5t#S256"),
+            (AssertionAlgorithm::Rs256, &[][..], "-sha1", "x5t"),
+        ] {
+            let made = assertion(&read(folder.path(), algorithm), "https://login.example/token", "the-client", now());
+            let made = made.unwrap();
+            let (signed, signature) = made.expose().rsplit_once('.').unwrap();
+            std::fs::write(folder.path().join("signed"), signed).unwrap();
+            std::fs::write(folder.path().join("signature"), URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+            let verify = ["dgst", "-sha256", "-verify", "public.pem", "-signature", "signature"];
+            openssl(&[&verify, options, &["signed"]].concat());
+            let printed = openssl(&["x509", "-in", "cert.pem", "-noout", "-fingerprint", hash]);
+            let printed = String::from_utf8(printed).unwrap();
+            let (_, printed) = printed.trim().rsplit_once('=').unwrap();
+            let printed: Vec<u8> = printed.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+            let header = json(signed.split('.').next().unwrap());
+            assert_eq!(URL_SAFE_NO_PAD.decode(header[name].as_str().unwrap()).unwrap(), printed);
+        }
+    }
+
     #[tokio::test]
     async fn every_request_has_an_assertion_of_its_own_by_the_certificate_that_is_there_now() {
         let folder = tempfile::tempdir().unwrap();

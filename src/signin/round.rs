@@ -76,6 +76,9 @@ impl Round {
                     return Ok(tokens);
                 }
                 Err(error) => {
+                    if offer == Offer::Next {
+                        tracing::info!(account = %self.account.mailbox, %error, "next_client_secret does not work yet");
+                    }
                     // The far side is in trouble: another secret would fare no better.
                     let is_passing = matches!(meaning(&error), Meaning::TryAgain | Meaning::Wait(_));
                     let failure = self.failure(&error, offer, &credential, &known);
@@ -166,17 +169,21 @@ const SECRET_ID: &str = "The client secret has the form of a Secret ID: paste th
     is made, so make a new one if it is gone";
 const FIX: &str = "The app registration, the tenant or this configuration refuses it: correct what the message names, then release the account";
 
-/// Both failures of a round as one: what the current secret was told, with that of the next one in front. It passes if one of them does.
+/// Both failures of a round as one: what the current secret was told, with that of the next one in front. It passes if the current one's
+/// does, or if the next one has to be waited for. That the next one cannot be read makes no refusal of the current one pass.
 fn and_then(first: Option<Failure>, second: Failure) -> Failure {
     let Some(first) = first else { return second };
     let mut codes = first.codes;
     codes.extend(second.codes);
     codes.sort_unstable();
     codes.dedup();
-    let passes = |meaning| matches!(meaning, Meaning::TryAgain | Meaning::Wait(_));
-    let meaning = if passes(first.meaning) { first.meaning } else { second.meaning };
+    let meaning = match (first.meaning, second.meaning) {
+        (wait @ Meaning::Wait(_), Meaning::SignInAgain | Meaning::FixConfiguration) => wait,
+        (_, of_current) => of_current,
+    };
+    let advice = if first.advice.sentence == SECRET_ID { first.advice } else { second.advice };
     let error = if first.error == second.error { second.error } else { format!("{}; {}", first.error, second.error) };
-    Failure { meaning, error, codes, advice: second.advice }
+    Failure { meaning, error, codes, advice }
 }
 
 /// For an account to which nobody signs in: whatever the table advises, signing in is no remedy.
@@ -209,8 +216,155 @@ impl Failure {
     pub(super) fn with(mut self, credential: &Credential, account: &Account) -> Self {
         let is_refused = self.codes.iter().any(|code| WRONG_SECRET.contains(code));
         if is_refused && account.provider == Provider::Microsoft && credential.is_secret_id() {
-            self.advice.sentence = SECRET_ID.to_owned();
+            SECRET_ID.clone_into(&mut self.advice.sentence);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SecretSource;
+    use crate::signin::MemoryShelf;
+    use crate::signin::endpoint::Timeouts;
+    use crate::signin::scripted::{Answer, Scripted, literals};
+
+    /// Rounds of one account at a scripted endpoint.
+    struct Bench {
+        scripted: Scripted,
+        round: Round,
+    }
+
+    impl Bench {
+        async fn with(secret: &str, next: Option<&str>) -> Self {
+            let scripted = Scripted::start().await;
+            let mut account = scripted.account("lms@contoso.com");
+            account.client_secret = Some(SecretSource::Literal(Secret::new(secret)));
+            account.next_client_secret = next.map(|next| SecretSource::Literal(Secret::new(next)));
+            account.grant = Grant::Application;
+            let round = Round {
+                endpoint: TokenEndpoint::new(&account, Timeouts::default()),
+                account: Arc::new(account),
+                secrets: literals(),
+                shelf: Arc::new(MemoryShelf::default()),
+                clock: Clock::manual(jiff::Timestamp::from_second(1_800_000_000).unwrap()),
+            };
+            Self { scripted, round }
+        }
+
+        /// Asks once, after these refusals; the secrets it asked with, and what came of it.
+        async fn ask(&self, refusals: &[(&str, u32)]) -> (Vec<String>, Result<Tokens, Failure>) {
+            for (error, code) in refusals {
+                self.scripted.then(Answer::refusal(error, *code));
+            }
+            let before = self.scripted.asked().len();
+            let outcome = self.round.clone().ask(Want::Application).await;
+            let asked = self.scripted.asked().split_off(before);
+            (asked.iter().map(|form| form["client_secret"].clone()).collect(), outcome)
+        }
+
+        fn account(&mut self) -> &mut Account {
+            Arc::make_mut(&mut self.round.account)
+        }
+    }
+
+    const WRONG: (&str, u32) = ("invalid_client", 7_000_215);
+    const EXPIRED: (&str, u32) = ("invalid_client", 7_000_222);
+
+    #[tokio::test]
+    async fn the_old_secret_carries_on_until_the_next_one_works() {
+        let bench = Bench::with("old", Some("next")).await;
+        let (asked, outcome) = bench.ask(&[WRONG]).await;
+        assert_eq!((asked, outcome.is_ok()), (vec!["next".to_owned(), "old".to_owned()], true), "in the same round");
+        let (asked, outcome) = bench.ask(&[]).await;
+        assert_eq!((asked, outcome.is_ok()), (vec!["next".to_owned()], true), "as soon as it works");
+        let facts = bench.round.shelf.facts(&bench.round.account.mailbox).await.unwrap();
+        assert!(KnownSecrets::of(facts.clone()).has_worked(&Secret::new("next")));
+        assert!(!format!("{facts:?}").contains("\"next\""));
+        let (asked, outcome) = bench.ask(&[EXPIRED]).await;
+        assert_eq!((asked.len(), outcome.is_ok()), (2, true), "whichever of the two works");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_secret_is_never_sent_again() {
+        let bench = Bench::with("old", Some("next")).await;
+        let account = bench.round.account.mailbox.clone();
+        let dropped = KnownSecrets::drop_it(&account, &Secret::new("old"), bench.round.clock.now());
+        bench.round.shelf.learn(dropped).await.unwrap();
+        let (asked, outcome) = bench.ask(&[EXPIRED]).await;
+        assert_eq!(asked, ["next"]);
+        let failure = outcome.unwrap_err();
+        assert_eq!((failure.meaning, failure.codes.as_slice()), (Meaning::FixConfiguration, &[7_000_222][..]));
+    }
+
+    #[tokio::test]
+    async fn both_refused_says_both_and_waits_while_one_of_them_is_new() {
+        let bench = Bench::with("old", Some("next")).await;
+        let (_, outcome) = bench.ask(&[WRONG, EXPIRED]).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.meaning, Meaning::Wait(WHILE_NEW));
+        assert_eq!(failure.codes, [7_000_215, 7_000_222]);
+        let parts: Vec<&str> = failure.error.split("; ").collect();
+        assert!(parts[0].starts_with("next_client_secret: the client secret is new"), "{parts:?}");
+        assert!(parts[1].starts_with("client_secret: AADSTS7000222"), "{parts:?}");
+        bench.round.clock.advance(Duration::from_mins(15));
+        let failure = bench.ask(&[WRONG, EXPIRED]).await.1.unwrap_err();
+        assert_eq!(failure.meaning, Meaning::FixConfiguration);
+        assert!(failure.advice.sentence.contains("expired"), "{}", failure.advice);
+    }
+
+    #[tokio::test]
+    async fn a_new_secret_alone_is_given_time_but_an_expired_one_is_not() {
+        let bench = Bench::with("new", None).await;
+        assert_eq!(bench.ask(&[WRONG]).await.1.unwrap_err().meaning, Meaning::Wait(WHILE_NEW));
+        assert_eq!(bench.ask(&[EXPIRED]).await.1.unwrap_err().meaning, Meaning::FixConfiguration);
+        bench.round.clock.advance(Duration::from_mins(15));
+        let failure = bench.ask(&[WRONG]).await.1.unwrap_err();
+        assert_eq!(
+            (failure.meaning, failure.error.as_str()),
+            (Meaning::FixConfiguration, "AADSTS7000215: no.\r\nTrace ID: t")
+        );
+    }
+
+    #[tokio::test]
+    async fn the_id_of_a_secret_is_named_and_given_no_time() {
+        let mut bench = Bench::with("00000000-1111-2222-3333-444444444444", None).await;
+        let failure = bench.ask(&[WRONG]).await.1.unwrap_err();
+        assert_eq!(failure.meaning, Meaning::FixConfiguration);
+        assert!(failure.advice.sentence.contains("paste the secret's Value"), "{}", failure.advice);
+        bench.account().provider = Provider::Custom;
+        let failure = bench.ask(&[WRONG]).await.1.unwrap_err();
+        assert!(!failure.advice.sentence.contains("has the form of a Secret ID"), "{}", failure.advice);
+    }
+
+    #[tokio::test]
+    async fn trouble_is_not_asked_twice_and_a_secret_that_cannot_be_read_is_passed_over() {
+        let mut bench = Bench::with("old", Some("next")).await;
+        bench.scripted.then(Answer::Text(503, &[], String::new()));
+        let (asked, outcome) = bench.ask(&[]).await;
+        assert_eq!((asked.len(), outcome.unwrap_err().meaning), (1, Meaning::TryAgain));
+        bench.account().next_client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
+        let (asked, outcome) = bench.ask(&[]).await;
+        assert_eq!((asked, outcome.is_ok()), (vec!["old".to_owned()], true));
+        let failure = bench.ask(&[EXPIRED]).await.1.unwrap_err();
+        assert_eq!(failure.meaning, Meaning::FixConfiguration, "an expired secret is expired");
+        bench.account().client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
+        let (asked, outcome) = bench.ask(&[]).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!((asked.len(), failure.meaning), (0, Meaning::TryAgain));
+        assert!(failure.error.contains("cannot read next_client_secret"), "{}", failure.error);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_to_sign_in_where_nobody_does() {
+        let bench = Bench::with("secret", None).await;
+        for (error, code) in [("invalid_grant", 4_242_424), ("invalid_grant", 65001), ("interaction_required", 50076)] {
+            let failure = bench.ask(&[(error, code)]).await.1.unwrap_err();
+            assert_eq!(failure.meaning, Meaning::FixConfiguration, "{code}");
+            let advice = failure.advice.to_string();
+            assert!(!advice.to_lowercase().contains("sign in"), "{advice}");
+            assert_eq!(failure.advice.command, "xoauth2-relay account release lms@contoso.com");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod crash;
 mod day_away;
 mod delivery;
 mod dkim;
+mod grants;
 mod interop;
 mod letters;
 mod machine;

@@ -1,8 +1,10 @@
 //! How a registration proves itself: by a client secret, a certificate, a federated token, or not at all.
 
+use std::path::Path;
+
 use jiff::civil::Date;
 
-use super::secret;
+use super::{secret, tls};
 use crate::clock::Clock;
 use crate::config::document::{Node, Table, Value};
 use crate::config::review::Review;
@@ -110,6 +112,18 @@ fn certificate(account: &Section<'_>, review: &mut Review) -> Option<ClientCerti
             }
             None
         }
+    }
+}
+
+/// As for listeners: what the relay's user cannot read is pointed out before a start fails.
+pub(super) fn is_within_reach(
+    certificate: &ClientCertificate,
+    data_dir: &Path,
+    account: &Section<'_>,
+    review: &mut Review,
+) {
+    if let Some((_, text)) = tls::closed(certificate.files(), data_dir) {
+        account.warning("certificate", text, review);
     }
 }
 

@@ -57,16 +57,22 @@ pub(super) fn tls(listener: &Section<'_>, port: u16, review: &mut Review) -> Opt
 /// `check-config` is run by root, the relay is not: what its user cannot read is pointed out before a start fails. The owner of the data
 /// folder is that user.
 pub(super) fn is_within_reach(tls: &ListenerTls, data_dir: &Path, listener: &Section<'_>, review: &mut Review) {
-    let Ok(folder) = std::fs::metadata(data_dir) else { return };
-    if let Some((key, closed)) = tls.certificate.closed_to(folder.uid()) {
-        let text = format!(
-            "{} is closed to the user who owns {} (number {}): the relay cannot start as that user; let its group read it",
-            closed.display(),
-            data_dir.display(),
-            folder.uid()
-        );
+    if let Some((key, text)) = closed(&tls.certificate, data_dir) {
         listener.warning(key, text, review);
     }
+}
+
+/// Which of a certificate's files, by its key, the owner of the data folder cannot read.
+pub(super) fn closed(certificate: &Certificate, data_dir: &Path) -> Option<(&'static str, String)> {
+    let folder = std::fs::metadata(data_dir).ok()?;
+    let (key, closed) = certificate.closed_to(folder.uid())?;
+    let text = format!(
+        "{} is closed to the user who owns {} (number {}): the relay cannot start as that user; let its group read it",
+        closed.display(),
+        data_dir.display(),
+        folder.uid()
+    );
+    Some((key, text))
 }
 
 /// What has no effect, or the wrong one, on a listener without TLS.
