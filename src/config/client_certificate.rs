@@ -84,6 +84,12 @@ impl ClientCertificate {
         self.files.file()
     }
 
+    /// Where it and its key are.
+    pub fn paths(&self) -> [&Path; 2] {
+        let (file, key_file) = self.files.files();
+        [file, key_file]
+    }
+
     /// The certificate itself, without its chain.
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.files.chain()[0]

@@ -9,7 +9,7 @@ use super::status::HoldView;
 use super::{Ops, OpsError};
 use crate::message::Address;
 use crate::schedule::Event;
-use crate::store::{Change, Hold, HoldCause};
+use crate::store::{Change, Hold, HoldCause, JournalEntry};
 
 /// An account, as `account list --json` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,7 +93,18 @@ impl Ops {
     pub async fn account_drop_secret(&self, mailbox: &Address) -> Result<(), OpsError> {
         let account = self.account(mailbox)?;
         let dropped = self.sign_ins.drop_secret(&account.mailbox).await;
-        dropped.map_err(|error| OpsError::Failed(error.to_string()))
+        dropped.map_err(|error| OpsError::Failed(error.to_string()))?;
+        let entry = JournalEntry {
+            at: self.clock.now(),
+            message: None,
+            account: Some(account.mailbox.clone()),
+            text: "the old client secret was dropped by an administrator".to_owned(),
+        };
+        // It is dropped, whether or not that can be told later.
+        if let Err(error) = self.store.commit(Change::Note(entry)).await {
+            tracing::warn!(%error, "the journal lacks that a client secret was dropped");
+        }
+        Ok(())
     }
 
     /// Lifts any hold, tries the stored sign-in at once and wakes the waiting mail. What came of the sign-in is told, not waited for for

@@ -4,6 +4,8 @@
 //! Everything is read anew for each request, so that a replaced file takes effect with the next one. Nothing in here prints a secret;
 //! assertions and federated tokens are secrets too.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
@@ -13,7 +15,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::endpoint::SecretReader;
-use crate::config::{Account, AssertionAlgorithm, CertificateError, ClientCertificate, Secret, SecretError, is_guid};
+use crate::config::{
+    Account, AssertionAlgorithm, CertificateError, ClientCertificate, Secret, SecretError, SecretSource, is_guid,
+};
 
 /// RFC 7523 section 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -129,6 +133,25 @@ pub(super) async fn credential(
     })?
 }
 
+/// What the files look like from which this account proves itself: another value means that one was replaced. Blocks: a `stat` each.
+pub(super) fn files_of(account: &Account) -> CredentialFiles {
+    let secrets = [&account.client_secret, &account.next_client_secret, &account.federated_token];
+    let secrets = secrets.into_iter().flatten().filter_map(|source| match source {
+        SecretSource::File(path) => Some(path.as_path()),
+        _ => None,
+    });
+    let certificate = account.certificate.iter().flat_map(ClientCertificate::paths);
+    let stamp = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+    };
+    CredentialFiles(secrets.chain(certificate).map(stamp).collect())
+}
+
+/// See [`files_of`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CredentialFiles(Vec<Option<(u64, u64, i64, i64)>>);
+
 /// The certificate as its files are now; while they are being replaced, the one that was read with the configuration.
 fn latest(configured: ClientCertificate, now: Timestamp) -> Result<ClientCertificate, CredentialError> {
     match configured.as_it_is_now() {
@@ -186,8 +209,6 @@ fn id() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use aws_lc_rs::signature::{
         RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
     };
@@ -195,7 +216,7 @@ mod tests {
     use x509_parser::prelude::{FromDer as _, X509Certificate};
 
     use super::*;
-    use crate::config::{Environment, SecretSource};
+    use crate::config::Environment;
     use crate::signin::scripted::{account, literals};
 
     fn now() -> Timestamp {

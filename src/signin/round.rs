@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::answer::{EndpointError, Tokens};
 use super::credential::{Credential, CredentialError, Offer, credential};
 use super::endpoint::{EndpointUnusable, SecretReader, TokenEndpoint};
@@ -15,6 +17,7 @@ use super::secrets::KnownSecrets;
 use super::shelf::Shelf;
 use crate::clock::Clock;
 use crate::config::{Account, Grant, Provider, Secret};
+use crate::message::Address;
 use crate::store::Fact;
 
 /// The secret is expired, or has no business there: time does not change that.
@@ -155,7 +158,7 @@ impl Round {
     async fn note(
         &self,
         known: &mut KnownSecrets,
-        news: impl FnOnce(&KnownSecrets, &crate::message::Address, jiff::Timestamp) -> Option<Fact>,
+        news: impl FnOnce(&KnownSecrets, &Address, Timestamp) -> Option<Fact>,
     ) {
         let Some(fact) = news(known, &self.account.mailbox, self.clock.now()) else { return };
         known.learn(fact.clone());
@@ -248,7 +251,7 @@ mod tests {
                 account: Arc::new(account),
                 secrets: literals(),
                 shelf: Arc::new(MemoryShelf::default()),
-                clock: Clock::manual(jiff::Timestamp::from_second(1_800_000_000).unwrap()),
+                clock: Clock::manual(Timestamp::from_second(1_800_000_000).unwrap()),
             };
             Self { scripted, round }
         }

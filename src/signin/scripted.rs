@@ -14,7 +14,9 @@ use tokio::sync::Semaphore;
 use super::endpoint::{SecretReader, Timeouts};
 use super::login::LoginTools;
 use crate::clock::Clock;
-use crate::config::{Account, Endpoints, Grant, HostPort, Provider, Secret, SecretError, SecretSource, SmtpTls};
+use crate::config::{
+    Account, Endpoints, Environment, Grant, HostPort, Provider, Secret, SecretError, SecretSource, SmtpTls,
+};
 use crate::message::Address;
 
 /// What to answer to one request.
@@ -143,10 +145,11 @@ pub fn account(mailbox: &str, token: &str, device: Option<String>) -> Account {
     }
 }
 
-/// Reads secrets that stand in the configuration itself, and fails for all others.
+/// Reads secrets that stand in the configuration itself or in a file, and fails for all others.
 pub fn literals() -> SecretReader {
     Arc::new(|source: &SecretSource| match source {
         SecretSource::Literal(secret) => Ok(Secret::clone(secret)),
+        file @ SecretSource::File(_) => file.read(&Environment::default()),
         other => Err(SecretError(format!("{other:?} is not there"))),
     })
 }

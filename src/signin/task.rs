@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::credential::{CredentialFiles, files_of};
 use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 use super::keeper::{Action, Event, Keeper};
 use super::round::{Round, Want};
@@ -23,6 +24,7 @@ use super::timing::later;
 use super::{SignInEvent, SignInParts};
 use crate::clock::Clock;
 use crate::config::Account;
+use crate::store::HoldCause;
 
 /// A keeper looks at the wall clock at least this often, so that suspends and jumps are noticed.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -53,6 +55,8 @@ pub(super) struct KeeperTask {
     hears: Option<Hears>,
     jobs: JoinSet<Event>,
     wake_at: Option<Timestamp>,
+    /// The files that were read for the last request.
+    asked_with: Option<CredentialFiles>,
     stop: CancellationToken,
     after: Option<JoinHandle<()>>,
 }
@@ -78,6 +82,7 @@ impl KeeperTask {
             hears: None,
             jobs: JoinSet::new(),
             wake_at: None,
+            asked_with: None,
             stop: parts.stop.clone(),
             after: None,
         }
@@ -130,12 +135,30 @@ impl KeeperTask {
                 }
                 Some(command) = hears.commands.recv() => self.obey(command).await,
                 () = hears.nudge.notified() => self.feed(Event::Tick).await,
-                () = self.clock.sleep_until(wake_at) => self.feed(Event::Tick).await,
+                () = self.clock.sleep_until(wake_at) => {
+                    self.look_at_files().await;
+                    self.feed(Event::Tick).await;
+                }
             }
         }
         if tokio::time::timeout(GRACE, self.finish()).await.is_err() {
             tracing::warn!(account = %self.account.mailbox, "stopping without the answer of the token endpoint");
         }
+    }
+
+    /// A refused secret or certificate whose file was replaced since is tried at once: nobody should have to wait for the next probe.
+    async fn look_at_files(&mut self) {
+        let is_refused =
+            self.publish.borrow().status.hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Registration);
+        if is_refused && self.asked_with.is_some() && self.asked_with != self.files().await {
+            tracing::info!(account = %self.account.mailbox, "the registration's files have changed: trying them");
+            self.feed(Event::ConfigChanged).await;
+        }
+    }
+
+    async fn files(&self) -> Option<CredentialFiles> {
+        let account = Arc::clone(&self.account);
+        tokio::task::spawn_blocking(move || files_of(&account)).await.ok()
     }
 
     /// Lets a request under way end and its token be written.
@@ -184,8 +207,8 @@ impl KeeperTask {
     async fn carry_out(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Load => return Some(Event::Loaded(self.shelf.load(&self.account.mailbox).await)),
-            Action::Refresh { request, refresh_token, .. } => self.ask(request, Want::Refresh(refresh_token)),
-            Action::Apply { request } => self.ask(request, Want::Application),
+            Action::Refresh { request, refresh_token, .. } => self.ask(request, Want::Refresh(refresh_token)).await,
+            Action::Apply { request } => self.ask(request, Want::Application).await,
             Action::Write { number, stored } => return Some(self.write(number, *stored).await),
             Action::Publish(published) => drop(self.publish.send_replace(*published)),
             Action::Hold(hold) => self.tell_dead(hold),
@@ -196,7 +219,9 @@ impl KeeperTask {
         None
     }
 
-    fn ask(&mut self, request: u64, want: Want) {
+    async fn ask(&mut self, request: u64, want: Want) {
+        // Before they are read: what is replaced meanwhile is a change.
+        self.asked_with = self.files().await;
         let round = Round {
             endpoint: self.endpoint.clone(),
             account: Arc::clone(&self.account),

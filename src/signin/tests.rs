@@ -343,6 +343,31 @@ async fn a_secret_that_cannot_be_read_is_trouble_and_no_dead_sign_in() {
     bench.end().await;
 }
 
+#[tokio::test]
+async fn a_refused_secret_whose_file_is_replaced_is_tried_within_a_minute() {
+    let scripted = Scripted::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "expired~secret").unwrap();
+    let mut account = scripted.account("lms@contoso.com");
+    account.grant = Grant::Application;
+    account.client_secret = Some(SecretSource::File(file.clone()));
+    scripted.then(Answer::refusal("invalid_client", 7_000_222));
+    let mut bench = Bench::start(vec![account], Arc::new(Stubborn::default()));
+    let event = bench.event().await;
+    assert!(matches!(event, SignInEvent::Dead { cause: HoldCause::Registration, .. }), "{event:?}");
+    bench.clock.advance(Duration::from_mins(1));
+    bench.until(|bench| bench.sign_ins.status()[0].hold.is_some()).await;
+    assert_eq!(scripted.asked().len(), 1, "the same secret is left to the probes");
+
+    std::fs::write(&file, "the-new~secret").unwrap();
+    bench.clock.advance(Duration::from_mins(1));
+    assert_eq!(bench.event().await, SignInEvent::Good { account: mailbox(), why: Why::Started });
+    let asked: Vec<_> = scripted.asked().iter().map(|form| form["client_secret"].clone()).collect();
+    assert_eq!(asked, ["expired~secret", "the-new~secret"]);
+    bench.end().await;
+}
+
 /// Everything that can be printed, with secrets in every place that holds one.
 #[tokio::test]
 async fn nothing_that_can_be_printed_shows_a_secret() {
