@@ -1,4 +1,4 @@
-//! Our own Microsoft 365: Entra ID (device codes, refresh tokens) and Exchange Online's SMTP submission, strict and moody, on loopback.
+//! Our own Microsoft 365: Entra ID (device codes, refresh tokens, client credentials) and Exchange Online's SMTP submission, strict and moody, on loopback.
 //!
 //! For tests, for `demo`, and for rehearsals by `xoauth2-relay simulator`. What it says comes from two tables, `replies.toml` and
 //! `oauth_errors.toml`; what goes wrong on top of that is told by [`Fault`]s. It keeps what it accepted. It knows nothing of the relay:
