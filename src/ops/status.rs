@@ -11,7 +11,7 @@ use crate::config::{Account, Grant, Provider};
 use crate::message::Address;
 use crate::schedule::{Standing, pace::BURST};
 use crate::signin::SignInStatus;
-use crate::store::{Count, Hold, MessageState};
+use crate::store::{Count, Hold, HoldCause, MessageState};
 
 /// How things stand, as `status --json` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -271,7 +271,14 @@ fn sign_in_view(status: &SignInStatus) -> Option<SignInView> {
     })
 }
 
-/// The advice of the sign-in is more exact than what the cause alone tells.
+/// Whether Exchange refused the login without a reason. `5.7.139` comes with one (SMTP AUTH switched off, a policy, a locked account).
+fn says_nothing(hold: &Hold) -> bool {
+    let reply = hold.reply.as_deref().unwrap_or_default();
+    hold.cause == HoldCause::Login && !reply.contains("5.7.139")
+}
+
+/// The advice of the sign-in is more exact than what the cause alone tells; and where Exchange gives no reason, what was found in the
+/// access token is the likeliest one.
 fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
     use crate::store::HoldCause::{Key, Login, Manual, NotSignedIn, Registration, SignIn};
     let mailbox = &hold.account;
@@ -282,8 +289,9 @@ fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
         Key => format!("put the right key back and restart, or sign in anew: xoauth2-relay login {mailbox}"),
         Manual => format!("xoauth2-relay account release {mailbox}"),
     };
-    let advice = sign_in.and_then(|sign_in| sign_in.hold.as_ref()).filter(|known| known.cause == hold.cause);
-    let advice = advice.map(|known| known.advice.clone());
+    let known = sign_in.and_then(|sign_in| sign_in.hold.as_ref()).filter(|known| known.cause == hold.cause);
+    let found = sign_in.and_then(|sign_in| sign_in.findings.first()).filter(|_| says_nothing(hold));
+    let advice = known.map(|known| &known.advice).or(found.map(|found| &found.advice)).cloned();
     HoldView {
         cause: hold.cause.as_str().to_owned(),
         text: advice.as_ref().map_or_else(|| hold.cause.to_string(), |advice| advice.sentence.clone()),

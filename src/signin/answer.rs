@@ -71,9 +71,16 @@ pub struct OAuthError {
 impl fmt::Display for OAuthError {
     /// One line: Microsoft's first sentences without its ids, or the bare `error` if there is no description.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = self.description.split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = line.split(" Trace ID:").next().unwrap_or_default();
+        let said = self.said();
         if said.is_empty() { write!(f, "{}", self.error) } else { write!(f, "{}: {said}", self.error) }
+    }
+}
+
+impl OAuthError {
+    /// The description in one line, without the ids behind it; empty if there is none.
+    pub fn said(&self) -> String {
+        let line = self.description.split_whitespace().collect::<Vec<_>>().join(" ");
+        line.split(" Trace ID:").next().unwrap_or_default().to_owned()
     }
 }
 

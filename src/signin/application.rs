@@ -2,7 +2,7 @@
 
 use super::credential::{Offer, credential};
 use super::endpoint::TokenEndpoint;
-use super::errors::{Advice, Meaning, meaning};
+use super::errors::{Advice, Flow, Meaning, judge};
 use super::keeper::Failure;
 use super::login::{LoginError, LoginTools};
 use super::round::without_person;
@@ -24,10 +24,12 @@ pub async fn try_application(account: &Account, tools: &LoginTools) -> Result<()
             }
         };
         let Err(error) = endpoint.apply(&credential).await else { return Ok(()) };
-        outcome = Err(match meaning(&error) {
+        let circumstances = Flow::ClientCredentials.into();
+        outcome = Err(match judge(&error, &circumstances).meaning {
             Meaning::TryAgain | Meaning::Wait(_) => return Err(LoginError::Unreachable(error)),
             Meaning::SignInAgain | Meaning::FixConfiguration => {
-                let failure = without_person(Failure::of(&error, account), account).with(&credential, account);
+                let failure =
+                    without_person(Failure::of(&error, account, &circumstances), account).with(&credential, account);
                 let advice = Advice { command: format!("xoauth2-relay login {}", account.mailbox), ..failure.advice };
                 LoginError::Refused { error, advice }
             }

@@ -8,8 +8,10 @@ use serde_json::Value;
 
 /// The longest payload that is looked at, in octets of base64. Real ones are about 2 KB.
 const MAX_PAYLOAD: usize = 64 * 1024;
-/// The most characters of a claim that are kept.
+/// The most characters of a name that are kept.
 const MAX_CLAIM: usize = 256;
+/// The most characters of a list that are kept: a permission must not be missed because others come first.
+const MAX_LIST: usize = 16 * 1024;
 
 /// The claims that are worth showing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,18 @@ pub struct Claims {
     pub aud: Option<String>,
     /// What the person granted, as one text.
     pub scp: Option<String>,
+    /// What an administrator granted the application, joined by spaces. Absent or empty where Exchange alone grants it (App RBAC).
+    pub roles: Option<String>,
+    /// The id of the tenant that gave the token.
+    pub tid: Option<String>,
+    /// The id of the person, or of the application in its tenant; unlike a name it never changes.
+    pub oid: Option<String>,
+    /// The client id: `appid` in tokens of version 1, `azp` in those of version 2.
+    pub appid: Option<String>,
+    /// `user` or `app`.
+    pub idtyp: Option<String>,
+    /// Who gave the token.
+    pub iss: Option<String>,
 }
 
 impl Claims {
@@ -36,13 +50,20 @@ impl Claims {
         }
         let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
         let Ok(Value::Object(claims)) = serde_json::from_slice(&json) else { return None };
-        let text = |name: &str| claims.get(name).and_then(joined);
+        let text = |name: &str| claims.get(name).and_then(|value| joined(value, MAX_CLAIM));
+        let list = |name: &str| claims.get(name).and_then(|value| joined(value, MAX_LIST));
         Some(Self {
             upn: text("upn"),
             preferred_username: text("preferred_username"),
             exp: claims.get("exp").and_then(Value::as_i64).and_then(|exp| Timestamp::from_second(exp).ok()),
-            aud: text("aud"),
-            scp: text("scp"),
+            aud: list("aud"),
+            scp: list("scp"),
+            roles: list("roles"),
+            tid: text("tid"),
+            oid: text("oid"),
+            appid: text("appid").or_else(|| text("azp")),
+            idtyp: text("idtyp"),
+            iss: text("iss"),
         })
     }
 
@@ -52,13 +73,13 @@ impl Claims {
     }
 }
 
-fn joined(value: &Value) -> Option<String> {
+fn joined(value: &Value, max: usize) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().take(20).filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
         _ => return None,
     };
-    let kept: String = text.chars().filter(|c| !c.is_control()).take(MAX_CLAIM).collect();
+    let kept: String = text.chars().filter(|c| !c.is_control()).take(max).collect();
     (!kept.is_empty()).then_some(kept)
 }
 
@@ -83,6 +104,23 @@ mod tests {
         assert_eq!(claims.scp.as_deref(), Some("SMTP.Send"));
         let other = Claims::decode(&token(r#"{"aud":["a","b"],"preferred_username":"x@y.z"}"#)).unwrap();
         assert_eq!((other.person(), other.aud.as_deref()), (Some("x@y.z"), Some("a b")));
+    }
+
+    #[test]
+    fn a_token_of_an_application_names_tenant_application_and_roles() {
+        let first = r#"{"appid":"c","azp":"d","idtyp":"app","iss":"https://sts.windows.net/t/","oid":"o","roles":["A","SMTP.SendAsApp"],"tid":"t"}"#;
+        let claims = Claims::decode(&token(first)).unwrap();
+        assert_eq!((claims.appid.as_deref(), claims.idtyp.as_deref()), (Some("c"), Some("app")));
+        assert_eq!((claims.tid.as_deref(), claims.oid.as_deref()), (Some("t"), Some("o")));
+        assert_eq!(
+            (claims.roles.as_deref(), claims.iss.as_deref()),
+            (Some("A SMTP.SendAsApp"), Some("https://sts.windows.net/t/"))
+        );
+        let second = Claims::decode(&token(r#"{"azp":"d","roles":[]}"#)).unwrap();
+        assert_eq!((second.appid.as_deref(), second.roles), (Some("d"), None));
+        let many = vec!["\"Another.Permission\""; 100].join(",");
+        let many = Claims::decode(&token(&format!(r#"{{"roles":[{many},"SMTP.SendAsApp"]}}"#))).unwrap();
+        assert!(many.roles.unwrap().ends_with("SMTP.SendAsApp"), "the last of many is not lost");
     }
 
     #[test]

@@ -1,19 +1,32 @@
-//! What a refusal of the token endpoint means, and what an administrator does about it.
+//! What a refusal of a token endpoint means, and what an administrator does about it.
 //!
-//! Whatever is not known for certain means "try again": a sign-in tried too often can be helped, one given up on stops the mail.
-//! The order is: numbers that are passing whatever else is said; the HTTP status; numbers that mean another thing than their
-//! `error`; then `error` itself.
+//! The knowledge is in `errors.toml`; here is how it is applied. Whatever is not known for certain means "try again": a sign-in tried
+//! too often can be helped, one given up on stops the mail. When several rows fit one answer, the order is: what passes by itself;
+//! a row that goes by words; by a number; by the HTTP status; by `error` alone (`table.rs` has the details). A number that no row
+//! knows changes nothing, but the advice says so and repeats the provider's own words.
+
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
 
-use super::answer::{EndpointError, OAuthError};
-use crate::message::Address;
+use jiff::SignedDuration;
+use serde::Deserialize;
 
-/// How long a 429 without `Retry-After` is waited out.
-const THROTTLED: Duration = Duration::from_mins(1);
-/// How long is waited when Entra ID says that it is asked in circles, or too often.
-const LOOPING: Duration = Duration::from_mins(5);
+use super::answer::{EndpointError, OAuthError};
+use super::skew;
+use crate::config::{Account, Provider};
+use crate::message::Address;
+use table::{Class, Row, Then};
+
+/// A secret that has been in use for less than this may not be known to all of Entra ID's servers yet.
+pub const NEW_SECRET: Duration = Duration::from_mins(15);
+/// How long is waited between tries with a new secret.
+const SETTLING: Duration = Duration::from_mins(1);
+/// The most characters of the provider's own words that are repeated in an advice.
+const MAX_QUOTE: usize = 300;
 
 /// What is to be done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,19 +41,52 @@ pub enum Meaning {
     FixConfiguration,
 }
 
+/// What was asked for when the endpoint refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flow {
+    /// RFC 6749 section 6.
+    #[default]
+    RefreshToken,
+    /// RFC 6749 section 4.1: a person is signing in by browser.
+    AuthorizationCode,
+    /// RFC 8628: a person is signing in by device code.
+    DeviceCode,
+    /// RFC 6749 section 4.4: there is no person.
+    ClientCredentials,
+}
+
+/// What one has to know besides the answer to understand it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// What was asked for.
+    pub flow: Flow,
+    /// How long the secret or certificate shown has been in use, if it has never worked yet; `None` for one that is known to work,
+    /// and where there is none.
+    pub secret_age: Option<Duration>,
+    /// How far this machine's clock is ahead of the endpoint's (negative: behind), if it is wrong.
+    pub clock_skew: Option<SignedDuration>,
+}
+
+impl From<Flow> for Circumstances {
+    fn from(flow: Flow) -> Self {
+        Self { flow, ..Self::default() }
+    }
+}
+
 /// What the administrator is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// What is wrong and what to do, in one sentence.
+    /// What is wrong and what to do, in one sentence without its full stop.
     pub sentence: String,
-    /// The one command to type.
+    /// The one command to type, if need be after what the sentence says.
     pub command: String,
 }
 
 impl Advice {
     /// For what passes by itself.
     pub fn wait() -> Self {
-        Self { sentence: TROUBLE.to_owned(), command: "xoauth2-relay status".to_owned() }
+        Self { sentence: "It is tried again by itself".to_owned(), command: status() }
     }
 
     /// For an account that has no sign-in.
@@ -63,210 +109,177 @@ impl fmt::Display for Advice {
     }
 }
 
-const TROUBLE: &str = "It is tried again by itself";
+fn status() -> String {
+    "xoauth2-relay status".to_owned()
+}
 
-/// Entra ID's own hiccups: `server_error` and `temporarily_unavailable` in all their numbers.
-const PASSING: [u32; 6] = [90033, 50033, 90006, 90012, 90024, 90090];
-/// Consumer accounts have theirs.
-const PASSING_PERSONAL: u32 = 70012;
-/// Throttled tenant, locked account, a loop of requests (which comes as `invalid_grant` and is no dead token).
-const WAITING: [u32; 3] = [90055, 50053, 50196];
+/// What a failure means and where that is known from.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement<'a> {
+    /// What is to be done.
+    pub meaning: Meaning,
+    error: &'a EndpointError,
+    row: Option<&'static Row>,
+    circumstances: Circumstances,
+}
 
-/// A policy, a consent, an account or a registration is in the way, although `error` sounds like a dead token.
-const CONFIGURATION: [u32; 12] =
-    [53003, 53000, 53001, 53002, 53011, 50034, 50057, 50020, 65001, 700_084, 700_005, 50013];
-/// A person declined, although `error` sounds like a policy.
-const DECLINED: u32 = 65004;
+/// What this failure means under these circumstances.
+pub fn judge<'a>(error: &'a EndpointError, circumstances: &Circumstances) -> Judgement<'a> {
+    let (row, retry_after) = match error {
+        EndpointError::Answer(answer) => (table::deciding(answer, circumstances), answer.retry_after),
+        EndpointError::Unreachable(_) => (None, None),
+        EndpointError::Nonsense { status, retry_after, .. } => (table::of_status(*status), *retry_after),
+    };
+    let meaning = match row.map(|row| (row.class, row)) {
+        Some((Class::SignIn, _)) => Meaning::SignInAgain,
+        Some((Class::Fix, row)) if row.new_secret && is_new(circumstances.secret_age) => Meaning::Wait(SETTLING),
+        Some((Class::Fix, _)) => Meaning::FixConfiguration,
+        Some((Class::Wait, row)) => {
+            Meaning::Wait(retry_after.unwrap_or(Duration::from_secs(row.pause.unwrap_or_default())))
+        }
+        Some((Class::TryAgain, _)) | None => retry_after.map_or(Meaning::TryAgain, Meaning::Wait),
+    };
+    Judgement { meaning, error, row, circumstances: *circumstances }
+}
 
-/// What a new sign-in puts right, or completes: a missing consent, a mangled token.
-const BY_SIGNING_IN: [u32; 2] = [65001, 9_002_313];
+fn is_new(secret_age: Option<Duration>) -> bool {
+    secret_age.is_some_and(|age| age < NEW_SECRET)
+}
 
-/// What this failure means.
+/// What this failure of a refresh means, if nothing else is known.
 pub fn meaning(error: &EndpointError) -> Meaning {
-    match error {
-        EndpointError::Answer(answer) => meaning_of_answer(answer),
-        EndpointError::Unreachable(_) => Meaning::TryAgain,
-        EndpointError::Nonsense { status, retry_after, .. } => passing(*status, *retry_after),
-    }
-}
-
-fn meaning_of_answer(answer: &OAuthError) -> Meaning {
-    let any = |codes: &[u32]| answer.codes.iter().any(|code| codes.contains(code));
-    if any(&WAITING) {
-        return Meaning::Wait(answer.retry_after.unwrap_or(LOOPING));
-    }
-    if any(&PASSING) || any(&[PASSING_PERSONAL]) || answer.status == 429 || answer.status >= 500 {
-        return passing(answer.status, answer.retry_after);
-    }
-    if any(&CONFIGURATION) || answer.description.contains("service abuse mode") {
-        return Meaning::FixConfiguration;
-    }
-    if any(&[DECLINED]) {
-        return Meaning::SignInAgain;
-    }
-    match answer.error.as_str() {
-        "invalid_grant"
-        | "interaction_required"
-        | "login_required"
-        | "authorization_declined"
-        | "expired_token"
-        | "bad_verification_code" => Meaning::SignInAgain,
-        "invalid_client"
-        | "unauthorized_client"
-        | "invalid_request"
-        | "invalid_scope"
-        | "access_denied"
-        | "consent_required"
-        | "invalid_resource"
-        | "unsupported_grant_type" => Meaning::FixConfiguration,
-        _ => passing(answer.status, answer.retry_after),
-    }
-}
-
-fn passing(status: u16, retry_after: Option<Duration>) -> Meaning {
-    match retry_after {
-        Some(wait) => Meaning::Wait(wait),
-        None if status == 429 => Meaning::Wait(THROTTLED),
-        None => Meaning::TryAgain,
-    }
+    judge(error, &Circumstances::default()).meaning
 }
 
 /// The sentence and the command for this failure of this account.
-pub fn advice(error: &EndpointError, account: &Address) -> Advice {
-    let meaning = meaning(error);
-    let codes = if let EndpointError::Answer(answer) = error { answer.codes.as_slice() } else { &[] };
-    let sentence = match (codes.iter().find_map(|code| sentence_of_code(*code)), meaning) {
-        (Some(sentence), _) => sentence,
-        (None, Meaning::TryAgain) => "The token endpoint is in trouble; it is tried again by itself",
-        (None, Meaning::Wait(_)) => "The token endpoint asks for a pause; it is tried again by itself",
-        (None, Meaning::SignInAgain) => "The stored sign-in no longer works: sign in again",
-        (None, Meaning::FixConfiguration) => {
-            "The app registration, the tenant or this configuration refuses it: correct what the message names, then release the account"
-        }
-    };
-    let command = match meaning {
-        Meaning::TryAgain | Meaning::Wait(_) => "xoauth2-relay status".to_owned(),
-        Meaning::SignInAgain => format!("xoauth2-relay login {account}"),
-        Meaning::FixConfiguration if codes.iter().any(|code| BY_SIGNING_IN.contains(code)) => {
-            format!("xoauth2-relay login {account}")
-        }
-        Meaning::FixConfiguration => format!("xoauth2-relay account release {account}"),
-    };
-    Advice { sentence: sentence.to_owned(), command }
+pub fn advice(error: &EndpointError, account: &Account, circumstances: &Circumstances) -> Advice {
+    judge(error, circumstances).advice(account)
 }
 
-/// The codes administrators meet most.
-fn sentence_of_code(code: u32) -> Option<&'static str> {
-    Some(match code {
-        700_082 => "The refresh token was not used for 90 days and has expired: sign in again",
-        70008 => "The refresh token has expired: sign in again",
-        50173 => "The password was changed or the sessions were revoked: sign in again, and ask who did it",
-        50076 => {
-            "Microsoft wants multi-factor authentication: sign in again with it, and exclude the relay's address or app in Conditional Access"
-        }
-        53003 => {
-            "A Conditional Access policy blocks the sign-in: the Entra sign-in log names it; allow the relay's public address, or exclude the account from it"
-        }
-        65001 => {
-            "Consent for SMTP.Send is missing: an administrator grants it in the app registration, then sign in again"
-        }
-        700_016 => {
-            "The tenant knows no application with this client_id: compare client_id and tenant with the app registration's overview page"
-        }
-        90002 => {
-            "There is no such tenant: compare tenant with the Directory (tenant) ID in the Entra portal; it may belong to another cloud"
-        }
-        7_000_215 => {
-            "The client secret is wrong: paste the secret's Value (about 40 characters), not its Secret ID (a GUID)"
-        }
-        7_000_222 => {
-            "The client secret has expired: create a new one in the app registration; no new sign-in is needed"
-        }
-        7_000_218 => {
-            "The app registration is confidential: set client_secret, or turn on \"Allow public client flows\" in the app registration"
-        }
-        700_025 => "The app registration is a public client: remove client_secret from the configuration",
-        9_002_313 => "Entra ID cannot read the refresh token: it was cut or changed on its way here; sign in again",
-        50196 => "Entra ID was asked for the same token too often: the relay pauses; the sign-in is not dead",
-        50053 => "Microsoft has locked the account for a while: the relay pauses; the Entra sign-in log says why",
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(error: &str, codes: &[u32], status: u16) -> EndpointError {
-        let answer = OAuthError { error: error.to_owned(), codes: codes.to_vec(), status, ..OAuthError::default() };
-        EndpointError::Answer(Box::new(answer))
+impl Judgement<'_> {
+    /// The name of the row that decided, as in `docs/sign-in-errors.md`.
+    pub fn row(&self) -> Option<&'static str> {
+        self.row.map(|row| row.id.as_str())
     }
 
-    #[test]
-    fn passing_trouble_never_marks_a_sign_in_dead() {
-        for code in [90033, 50033, 90006, 90012, 90024, 90090, 70012] {
-            for error in ["invalid_grant", "temporarily_unavailable", "server_error"] {
-                assert_eq!(meaning(&answer(error, &[code], 400)), Meaning::TryAgain, "{error} {code}");
+    /// Whether a number decided, and not just `error` or the HTTP status.
+    pub fn is_by_number(&self) -> bool {
+        self.row.is_some_and(|row| !row.codes.is_empty())
+    }
+
+    /// The sentence and the command for this account.
+    pub fn advice(&self, account: &Account) -> Advice {
+        let sentence = match self.row {
+            Some(row) if row.new_secret && matches!(self.meaning, Meaning::Wait(_)) => {
+                "A new client secret or certificate takes some minutes until all of Entra ID knows it: nothing is to be done, it \
+                 is tried again by itself"
+                    .to_owned()
+            }
+            Some(row) => self.told(row, account),
+            None => self.told_without_row(),
+        };
+        Advice { sentence, command: self.command(account) }
+    }
+
+    fn told(&self, row: &Row, account: &Account) -> String {
+        let (mut what, mut action) = (capitalized(&row.sentence), row.action.clone());
+        if let (true, Some(skew)) = (row.clock, self.circumstances.clock_skew) {
+            what = format!("{what}, and {}", skew::in_words(skew, account.provider));
+            action = format!("set up NTP: {}", skew::COMMAND);
+        }
+        if row.new_secret && self.is_at_login() {
+            action.push_str("; a secret or certificate made within the last minutes may just need some more");
+        }
+        let told = filled(&format!("{what}: {action}"), account);
+        match self.unknown() {
+            Some(unknown) => format!("{unknown}. {told}"),
+            None => told,
+        }
+    }
+
+    /// Whether a person is just signing in.
+    fn is_at_login(&self) -> bool {
+        matches!(self.circumstances.flow, Flow::AuthorizationCode | Flow::DeviceCode)
+    }
+
+    fn told_without_row(&self) -> String {
+        match self.error {
+            EndpointError::Answer(answer) => {
+                let unknown = self.unknown().unwrap_or_else(|| unknown(&answer.error, answer));
+                format!("{unknown}: it is tried again by itself")
+            }
+            EndpointError::Unreachable(_) => {
+                "The token endpoint cannot be reached: it is tried again by itself".to_owned()
+            }
+            EndpointError::Nonsense { .. } => {
+                "Something that is no token endpoint answered, perhaps a proxy: it is tried again by itself".to_owned()
             }
         }
-        for code in [50196, 90055, 50053] {
-            assert_eq!(meaning(&answer("invalid_grant", &[code], 400)), Meaning::Wait(LOOPING), "{code}");
-        }
-        for status in [500, 502, 503, 504] {
-            assert_eq!(meaning(&answer("invalid_grant", &[], status)), Meaning::TryAgain, "{status}");
-        }
-        assert_eq!(meaning(&answer("invalid_grant", &[70008], 429)), Meaning::Wait(THROTTLED));
-        for error in ["temporarily_unavailable", "server_error", "slow_down", "", "what_is_this"] {
-            assert_eq!(meaning(&answer(error, &[], 400)), Meaning::TryAgain, "{error}");
-        }
-        assert_eq!(meaning(&EndpointError::Unreachable(String::new())), Meaning::TryAgain);
-        let page = |status, retry_after| EndpointError::Nonsense { status, what: String::new(), retry_after };
-        assert_eq!(meaning(&page(404, None)), Meaning::TryAgain);
-        assert_eq!(meaning(&page(429, None)), Meaning::Wait(THROTTLED));
-        let ten = Duration::from_secs(10);
-        assert_eq!(meaning(&page(503, Some(ten))), Meaning::Wait(ten));
     }
 
-    #[test]
-    fn definite_answers_are_told_apart() {
-        for (error, codes) in [
-            ("invalid_grant", &[700_082][..]),
-            ("invalid_grant", &[70002, 70008]),
-            ("invalid_grant", &[]),
-            ("invalid_grant", &[4_242_424]),
-            ("interaction_required", &[50076]),
-            ("access_denied", &[65004]),
-        ] {
-            assert_eq!(meaning(&answer(error, codes, 400)), Meaning::SignInAgain, "{error} {codes:?}");
+    /// The numbers of the answer, if none of them is in the table, with the provider's own words.
+    fn unknown(&self) -> Option<String> {
+        let EndpointError::Answer(answer) = self.error else { return None };
+        if answer.codes.is_empty() || answer.codes.iter().any(|code| table::knows(*code)) {
+            return None;
         }
-        for (error, codes) in [
-            ("invalid_client", &[7_000_222][..]),
-            ("unauthorized_client", &[700_016]),
-            ("invalid_request", &[90002]),
-            ("invalid_scope", &[]),
-            ("access_denied", &[]),
-            ("consent_required", &[90094]),
-            ("invalid_resource", &[500_011]),
-            ("invalid_grant", &[65001]),
-            ("invalid_grant", &[53003]),
-            ("interaction_required", &[53000]),
-        ] {
-            assert_eq!(meaning(&answer(error, codes, 400)), Meaning::FixConfiguration, "{error} {codes:?}");
-        }
+        let codes: Vec<String> = answer.codes.iter().map(|code| format!("AADSTS{code}")).collect();
+        Some(unknown(&codes.join(", "), answer))
     }
 
-    #[test]
-    fn every_failure_has_one_sentence_and_one_command() {
-        let account = Address::parse("lms@contoso.com").unwrap();
-        let told = |error, codes: &[u32]| advice(&answer(error, codes, 400), &account);
-        assert_eq!(told("invalid_grant", &[1]).command, "xoauth2-relay login lms@contoso.com");
-        assert_eq!(told("invalid_grant", &[65001]).command, "xoauth2-relay login lms@contoso.com");
-        assert_eq!(told("invalid_client", &[7_000_222]).command, "xoauth2-relay account release lms@contoso.com");
-        assert!(told("invalid_client", &[7_000_222]).sentence.contains("expired"));
-        let codes =
-            [700_082, 70008, 50173, 50076, 53003, 65001, 700_016, 90002, 7_000_215, 7_000_222, 7_000_218, 700_025];
-        for code in codes {
-            assert!(sentence_of_code(code).is_some(), "{code}");
+    fn command(&self, account: &Account) -> String {
+        let mailbox = &account.mailbox;
+        let then = match (self.meaning, self.row.and_then(|row| row.then)) {
+            (Meaning::TryAgain | Meaning::Wait(_), _) => Then::Status,
+            (_, Some(then)) => then,
+            (Meaning::SignInAgain, None) => Then::Login,
+            (Meaning::FixConfiguration, None) => Then::Release,
+        };
+        match then {
+            // An application has nobody to sign in.
+            Then::Login if self.circumstances.flow != Flow::ClientCredentials => {
+                format!("xoauth2-relay login {mailbox}")
+            }
+            Then::Login | Then::Release => format!("xoauth2-relay account release {mailbox}"),
+            Then::Status => status(),
         }
+    }
+}
+
+/// "AADSTS4711 is unknown to this version; the provider says: …".
+fn unknown(what: &str, answer: &OAuthError) -> String {
+    let what = if what.trim().is_empty() { "The answer" } else { what };
+    match answer.said() {
+        said if said.is_empty() => format!("{what} is unknown to this version, and the provider says no more"),
+        said => {
+            let cut = if said.chars().count() > MAX_QUOTE { "…" } else { "" };
+            let said: String = said.chars().take(MAX_QUOTE).collect();
+            format!("{what} is unknown to this version; the provider says \"{said}{cut}\"")
+        }
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + rest.as_str())
+}
+
+/// Puts the account's own names in the place of `{names}`.
+fn filled(text: &str, account: &Account) -> String {
+    let tenant = if account.tenant.is_empty() { "of the provider" } else { &account.tenant };
+    text.replace("{mailbox}", account.mailbox.as_str())
+        .replace("{login}", account.login.as_str())
+        .replace("{client_id}", &account.client_id)
+        .replace("{tenant}", tenant)
+        .replace("{consent}", &consent(account))
+}
+
+/// Where an administrator consents for the whole tenant
+/// (<https://learn.microsoft.com/entra/identity/enterprise-apps/grant-admin-consent>): beside the token endpoint, in every cloud.
+fn consent(account: &Account) -> String {
+    let base = account.endpoints.token.strip_suffix("/oauth2/v2.0/token");
+    match base.filter(|_| account.provider == Provider::Microsoft) {
+        Some(base) => format!("{base}/adminconsent?client_id={}", account.client_id),
+        None => "the provider's consent page".to_owned(),
     }
 }

@@ -321,7 +321,8 @@ impl Keeper {
                 self.failures = self.failures.saturating_add(1);
                 self.work = Work::Unwritten(pending);
                 let retry_at = later(now, write_backoff(self.failures));
-                self.trouble(format!("cannot write the renewed sign-in: {error}"), Vec::new(), retry_at, told);
+                let failure = Failure::passing(format!("cannot write the renewed sign-in: {error}"));
+                self.trouble(failure, retry_at, told);
             }
             other => self.work = other,
         }
@@ -376,12 +377,13 @@ impl Keeper {
         self.failures = self.failures.saturating_add(1);
         let asked = if let Meaning::Wait(wait) = failure.meaning { Some(wait) } else { None };
         let retry_at = later(now, backoff(self.failures, asked, self.jitter));
-        self.trouble(failure.error, failure.codes, retry_at, told);
+        self.trouble(failure, retry_at, told);
     }
 
-    fn trouble(&mut self, error: String, codes: Vec<u32>, retry_at: Timestamp, told: &mut Vec<Action>) {
+    fn trouble(&mut self, failure: Failure, retry_at: Timestamp, told: &mut Vec<Action>) {
         self.next_at = Some(retry_at);
-        let problem = Problem { error, codes, retry_at };
+        let Failure { error, codes, advice, .. } = failure;
+        let problem = Problem { error, codes, advice, retry_at };
         self.problem = Some(problem.clone());
         told.push(Action::Trouble(problem));
     }
@@ -498,6 +500,9 @@ impl Keeper {
                 access_token_until: access.map(|access| access.token.expires_at),
                 problem: self.problem.clone(),
                 hold: self.hold.clone(),
+                // The observer's part.
+                findings: Vec::new(),
+                clock_skew: None,
             },
         }
     }

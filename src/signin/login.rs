@@ -12,7 +12,8 @@ use super::answer::{DeviceGrant, EndpointError, Tokens};
 use super::claims::Claims;
 use super::credential::{CredentialError, Offer, credential};
 use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
-use super::errors::{Advice, Meaning, advice, meaning};
+use super::errors::{Advice, Circumstances, Flow, Meaning, judge};
+use super::inspect::{Finding, Flaw, inspect};
 use super::shelf::StoredSignIn;
 use super::timing::later;
 use crate::clock::Clock;
@@ -78,6 +79,9 @@ pub enum LoginError {
         /// Who should have.
         expected: Address,
     },
+    /// The right person signed in, but Exchange would refuse what came of it.
+    #[error("the sign-in worked, but no mail could leave with it, so nothing was changed: {0}")]
+    Useless(Advice),
     /// Signed in, but without anything that lasts.
     #[error(
         "the provider gave no refresh token, so the sign-in would end within the hour. Add offline_access to scopes"
@@ -116,7 +120,7 @@ impl DeviceLogin {
             account: account.mailbox.clone(),
             authorize: account.endpoints.authorize.clone(),
         })?;
-        let grant = answer.map_err(|error| refused_or(error, account, LoginError::Unreachable))?;
+        let grant = answer.map_err(|error| refused_or(error, account, Flow::DeviceCode, LoginError::Unreachable))?;
         let expires_at = later(tools.clock.now(), grant.expires_in);
         Ok(Self { account: account.clone(), endpoint, offer, grant, expires_at })
     }
@@ -181,7 +185,7 @@ impl DeviceLogin {
                 Poll::Expired => return Err(LoginError::Expired(self.account.mailbox)),
                 Poll::Declined => return Err(LoginError::Declined(self.account.mailbox)),
                 Poll::Refused => {
-                    let advice = advice(&error, &self.account.mailbox);
+                    let advice = advice_at_login(&error, &self.account, &Flow::DeviceCode.into());
                     return Err(LoginError::Refused { error, advice });
                 }
             };
@@ -213,9 +217,10 @@ enum Poll {
 }
 
 fn verdict(error: &EndpointError) -> Poll {
+    let meaning = judge(error, &Flow::DeviceCode.into()).meaning;
     let EndpointError::Answer(answer) = error else {
         tracing::debug!(%error, "could not ask whether the sign-in is done");
-        return if let Meaning::Wait(pause) = meaning(error) { Poll::Pause(pause) } else { Poll::Pending };
+        return if let Meaning::Wait(pause) = meaning { Poll::Pause(pause) } else { Poll::Pending };
     };
     match answer.error.as_str() {
         "authorization_pending" => Poll::Pending,
@@ -225,7 +230,7 @@ fn verdict(error: &EndpointError) -> Poll {
         "authorization_declined" => Poll::Declined,
         // The RFC's name for a person's no; with a number it is a policy's.
         "access_denied" if answer.codes.is_empty() || answer.codes.contains(&65004) => Poll::Declined,
-        _ => match meaning(error) {
+        _ => match meaning {
             Meaning::TryAgain => Poll::Pending,
             Meaning::Wait(pause) => Poll::Pause(pause),
             Meaning::SignInAgain | Meaning::FixConfiguration => Poll::Refused,
@@ -242,7 +247,7 @@ pub async fn take_in(account: &Account, refresh_token: Secret, tools: &LoginTool
         proof = credential(&tools.secrets, account, Offer::Next, tools.clock.now()).await?;
         answer = endpoint.refresh(&refresh_token, &proof).await;
     }
-    let tokens = answer.map_err(|error| refused_or(error, account, LoginError::Unproven))?;
+    let tokens = answer.map_err(|error| refused_or(error, account, Flow::RefreshToken, LoginError::Unproven))?;
     sign_in(account, &tokens, Some(refresh_token), tools.clock.now())
 }
 
@@ -278,23 +283,32 @@ impl StoredSignIn {
 }
 
 /// A definite answer is a refusal; anything else is what `otherwise` makes of it.
-fn refused_or(error: EndpointError, account: &Account, otherwise: fn(EndpointError) -> LoginError) -> LoginError {
-    match meaning(&error) {
+fn refused_or(
+    error: EndpointError,
+    account: &Account,
+    flow: Flow,
+    otherwise: fn(EndpointError) -> LoginError,
+) -> LoginError {
+    match judge(&error, &flow.into()).meaning {
         Meaning::TryAgain | Meaning::Wait(_) => otherwise(error),
         Meaning::SignInAgain | Meaning::FixConfiguration => {
-            let advice = advice_at_login(&error, &account.mailbox);
+            let advice = advice_at_login(&error, account, &flow.into());
             LoginError::Refused { error, advice }
         }
     }
 }
 
 /// The same advice, but for somebody who is just signing in: what is stored may well be good, and the next thing to type is `login`.
-fn advice_at_login(error: &EndpointError, account: &Address) -> Advice {
-    let sentence = match meaning(error) {
-        Meaning::SignInAgain => "This sign-in or token is of no use: sign in anew, or bring another token".to_owned(),
-        _ => advice(error, account).sentence,
+fn advice_at_login(error: &EndpointError, account: &Account, circumstances: &Circumstances) -> Advice {
+    let judgement = judge(error, circumstances);
+    let sentence = match judgement.meaning {
+        // What only goes by `error` speaks of a stored sign-in, and here is none.
+        Meaning::SignInAgain if !judgement.is_by_number() => {
+            "This sign-in or token is of no use: sign in anew, or bring another token".to_owned()
+        }
+        _ => judgement.advice(account).sentence,
     };
-    Advice { sentence, command: format!("xoauth2-relay login {account}") }
+    Advice { sentence, command: format!("xoauth2-relay login {}", account.mailbox) }
 }
 
 fn sign_in(
@@ -305,7 +319,7 @@ fn sign_in(
 ) -> Result<StoredSignIn, LoginError> {
     let claims = Claims::decode(tokens.access.expose()).unwrap_or_default();
     let person = claims.person().map(str::to_owned);
-    check_person(account, person.as_deref())?;
+    check_findings(account, &claims)?;
     let current = tokens.refresh.clone().or_else(|| used.clone()).ok_or(LoginError::NoRefreshToken)?;
     // As in a refresh: the one just used stays until the new one has worked.
     let previous = used.filter(|used| *used != current);
@@ -319,20 +333,21 @@ fn sign_in(
     })
 }
 
-/// Exchange would answer a bare 535 to another person's token; better said here. Other providers name people in other ways.
-fn check_person(account: &Account, person: Option<&str>) -> Result<(), LoginError> {
-    let Some(person) = person.filter(|person| !person.eq_ignore_ascii_case(account.login.as_str())) else {
-        return Ok(());
-    };
-    match account.provider {
-        Provider::Microsoft => {
-            Err(LoginError::WrongPerson { signed_in: person.to_owned(), expected: account.login.clone() })
+/// Exchange would answer a bare 535; better said here. What other providers' tokens say is only a hint: they name things in other ways.
+fn check_findings(account: &Account, claims: &Claims) -> Result<(), LoginError> {
+    for Finding { flaw, advice } in inspect(claims, account) {
+        if account.provider != Provider::Microsoft || !flaw.prevents_sending() {
+            tracing::warn!(account = %account.mailbox, %advice, "the access token does not quite fit the account");
+            continue;
         }
-        Provider::Google | Provider::Custom => {
-            tracing::warn!(account = %account.mailbox, signed_in = %person, "another name than the account's login signed in");
-            Ok(())
-        }
+        return Err(match (flaw, claims.person()) {
+            (Flaw::Person, Some(person)) => {
+                LoginError::WrongPerson { signed_in: person.to_owned(), expected: account.login.clone() }
+            }
+            _ => LoginError::Useless(advice),
+        });
     }
+    Ok(())
 }
 
 #[cfg(test)]

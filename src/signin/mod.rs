@@ -3,8 +3,8 @@
 //! [`SignIns`] is what the rest of the relay talks to: it asks for a token, tells that one was rejected, hands in a new sign-in.
 //! What happens to a sign-in is told as [`SignInEvent`]s; who holds mail because of it is not decided here. Knows nothing of mail.
 //!
-//! From the inside out: `timing` and `errors` are rules, `keeper` decides by them, `task` carries out what it decides with
-//! `endpoint` and [`Shelf`]; `login` is what a person starts, with or without a running relay.
+//! From the inside out: `timing`, `errors`, `inspect` and `skew` are rules, `keeper` decides by them, `task` carries out what it
+//! decides with `endpoint` and [`Shelf`], while an `observer` notices what goes with it; `login` is what a person starts, with or without a running relay.
 
 mod answer;
 mod application;
@@ -13,13 +13,16 @@ mod credential;
 mod drop_secret;
 mod endpoint;
 pub mod errors;
+mod inspect;
 pub mod keeper;
 mod login;
+mod observer;
 mod round;
 #[cfg(test)]
 mod scripted;
 mod secrets;
 mod shelf;
+mod skew;
 mod status;
 mod task;
 #[cfg(test)]
@@ -42,7 +45,8 @@ pub use claims::Claims;
 pub use credential::{Credential, CredentialError, Offer};
 pub use drop_secret::DropError;
 pub use endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
-pub use errors::{Advice, Meaning};
+pub use errors::{Advice, Circumstances, Flow, Meaning};
+pub use inspect::{Finding, Flaw};
 pub use login::{DeviceLogin, LoginError, LoginTools, take_in, take_in_untried};
 pub use shelf::{MemoryShelf, Shelf, ShelfError, StoredSignIn};
 pub use status::{AccessToken, HoldView, NoToken, Problem, Published, SignInStatus, Why};

@@ -4,15 +4,15 @@
 //! What it learns of the secrets is kept as fingerprints (`secrets`); what it cannot keep or recall only costs a request.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::answer::{EndpointError, Tokens};
 use super::credential::{Credential, CredentialError, Offer, credential};
 use super::endpoint::{EndpointUnusable, SecretReader, TokenEndpoint};
-use super::errors::{Advice, Meaning, advice, meaning};
+use super::errors::{Advice, Circumstances, Flow, Meaning, judge};
 use super::keeper::Failure;
+use super::observer::Observer;
 use super::secrets::KnownSecrets;
 use super::shelf::Shelf;
 use crate::clock::Clock;
@@ -20,12 +20,8 @@ use crate::config::{Account, Grant, Provider, Secret};
 use crate::message::Address;
 use crate::store::Fact;
 
-/// The secret is expired, or has no business there: time does not change that.
-const NOT_FOR_NEWNESS: [u32; 3] = [7_000_222, 700_025, 7_000_218];
 /// The secret is another one than Entra ID knows.
 const WRONG_SECRET: [u32; 2] = [7_000_215, 70002];
-/// How long is waited before a new secret is tried again.
-const WHILE_NEW: Duration = Duration::from_mins(1);
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -36,6 +32,15 @@ pub(super) enum Want {
     Application,
 }
 
+impl Want {
+    fn flow(&self) -> Flow {
+        match self {
+            Self::Refresh(_) => Flow::RefreshToken,
+            Self::Application => Flow::ClientCredentials,
+        }
+    }
+}
+
 /// What a round works with.
 #[derive(Clone)]
 pub(super) struct Round {
@@ -43,6 +48,7 @@ pub(super) struct Round {
     pub(super) account: Arc<Account>,
     pub(super) secrets: SecretReader,
     pub(super) shelf: Arc<dyn Shelf>,
+    pub(super) observer: Arc<Observer>,
     pub(super) clock: Clock,
 }
 
@@ -69,9 +75,15 @@ impl Round {
                 Credential::None | Credential::Assertion(_) => None,
             })
             .await;
+            let asking = self.observer.asking(want.flow(), self.clock.now());
             let answer = match &want {
                 Want::Refresh(refresh_token) => endpoint.refresh(refresh_token, &credential).await,
                 Want::Application => endpoint.apply(&credential).await,
+            };
+            let now = self.clock.now();
+            let circumstances = Circumstances {
+                secret_age: known.age(offer, &credential, now),
+                ..self.observer.answered(asking, &answer, &self.account, now)
             };
             match answer {
                 Ok(tokens) => {
@@ -83,8 +95,9 @@ impl Round {
                         tracing::info!(account = %self.account.mailbox, %error, "next_client_secret does not work yet");
                     }
                     // The far side is in trouble: another secret would fare no better.
-                    let is_passing = matches!(meaning(&error), Meaning::TryAgain | Meaning::Wait(_));
-                    let failure = self.failure(&error, offer, &credential, &known);
+                    let is_passing =
+                        matches!(judge(&error, &circumstances).meaning, Meaning::TryAgain | Meaning::Wait(_));
+                    let failure = self.failure(&error, offer, &credential, &circumstances);
                     refused = Some(and_then(refused.filter(|_| !is_passing), failure));
                     if is_passing {
                         break;
@@ -118,23 +131,20 @@ impl Round {
         self.note(known, |known, account, now| known.worked(account, secret, now)).await;
     }
 
-    fn failure(&self, error: &EndpointError, offer: Offer, credential: &Credential, known: &KnownSecrets) -> Failure {
-        let mut failure = Failure::of(error, &self.account).with(credential, &self.account);
+    fn failure(
+        &self,
+        error: &EndpointError,
+        offer: Offer,
+        credential: &Credential,
+        circumstances: &Circumstances,
+    ) -> Failure {
+        let mut failure = Failure::of(error, &self.account, circumstances).with(credential, &self.account);
         let EndpointError::Answer(answer) = error else { return failure };
         if self.account.grant == Grant::Application {
             failure = without_person(failure, &self.account);
         }
         if answer.error != "invalid_client" {
             return failure;
-        }
-        if failure.advice.sentence == SECRET_ID {
-            // No time makes an id a secret.
-        } else if let Credential::Secret(secret) = credential
-            && known.is_new(offer, secret, self.clock.now())
-            && !answer.codes.iter().any(|code| NOT_FOR_NEWNESS.contains(code))
-        {
-            failure.meaning = Meaning::Wait(WHILE_NEW);
-            failure.error = format!("the client secret is new and perhaps not known everywhere yet: {}", failure.error);
         }
         if self.has_next() {
             let key = if offer == Offer::Next { "next_client_secret" } else { "client_secret" };
@@ -204,7 +214,7 @@ pub(super) fn without_person(failure: Failure, account: &Account) -> Failure {
 
 impl Failure {
     /// What an answer of the endpoint, or the lack of one, means for this account.
-    pub(super) fn of(error: &EndpointError, account: &Account) -> Self {
+    pub(super) fn of(error: &EndpointError, account: &Account, circumstances: &Circumstances) -> Self {
         let (text, codes) = match error {
             EndpointError::Answer(answer) if !answer.description.is_empty() => {
                 (answer.description.clone(), answer.codes.clone())
@@ -212,14 +222,19 @@ impl Failure {
             EndpointError::Answer(answer) => (answer.error.clone(), answer.codes.clone()),
             other => (other.to_string(), Vec::new()),
         };
-        Self { meaning: meaning(error), error: text, codes, advice: advice(error, &account.mailbox) }
+        let judgement = judge(error, circumstances);
+        Self { meaning: judgement.meaning, error: text, codes, advice: judgement.advice(account) }
     }
 
-    /// The same, said of a credential that was refused.
+    /// The same, said of a credential that was refused. No time makes an id a secret.
     pub(super) fn with(mut self, credential: &Credential, account: &Account) -> Self {
         let is_refused = self.codes.iter().any(|code| WRONG_SECRET.contains(code));
         if is_refused && account.provider == Provider::Microsoft && credential.is_secret_id() {
-            SECRET_ID.clone_into(&mut self.advice.sentence);
+            self.meaning = Meaning::FixConfiguration;
+            self.advice = Advice {
+                sentence: SECRET_ID.to_owned(),
+                command: format!("xoauth2-relay account release {}", account.mailbox),
+            };
         }
         self
     }
@@ -227,6 +242,8 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::SecretSource;
     use crate::signin::MemoryShelf;
@@ -251,6 +268,7 @@ mod tests {
                 account: Arc::new(account),
                 secrets: literals(),
                 shelf: Arc::new(MemoryShelf::default()),
+                observer: Arc::default(),
                 clock: Clock::manual(Timestamp::from_second(1_800_000_000).unwrap()),
             };
             Self { scripted, round }
@@ -306,7 +324,7 @@ mod tests {
         let bench = Bench::with("old", Some("next")).await;
         let (_, outcome) = bench.ask(&[WRONG, EXPIRED]).await;
         let failure = outcome.unwrap_err();
-        assert_eq!(failure.meaning, Meaning::Wait(WHILE_NEW));
+        assert_eq!(failure.meaning, Meaning::Wait(Duration::from_mins(1)));
         assert_eq!(failure.codes, [7_000_215, 7_000_222]);
         let parts: Vec<&str> = failure.error.split("; ").collect();
         assert!(parts[0].starts_with("next_client_secret: the client secret is new"), "{parts:?}");
@@ -320,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_secret_alone_is_given_time_but_an_expired_one_is_not() {
         let bench = Bench::with("new", None).await;
-        assert_eq!(bench.ask(&[WRONG]).await.1.unwrap_err().meaning, Meaning::Wait(WHILE_NEW));
+        assert_eq!(bench.ask(&[WRONG]).await.1.unwrap_err().meaning, Meaning::Wait(Duration::from_mins(1)));
         assert_eq!(bench.ask(&[EXPIRED]).await.1.unwrap_err().meaning, Meaning::FixConfiguration);
         bench.round.clock.advance(Duration::from_mins(15));
         let failure = bench.ask(&[WRONG]).await.1.unwrap_err();

@@ -12,7 +12,7 @@ use blake2::{Blake2b512, Digest};
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 
-use super::credential::Offer;
+use super::credential::{Credential, Offer};
 use crate::config::Secret;
 use crate::message::Address;
 use crate::store::Fact;
@@ -24,8 +24,6 @@ const DROPPED: &str = "secret/dropped";
 /// The secrets that were seen last, each since the time of its fact.
 const SEEN: &str = "secret/seen";
 const NEXT_SEEN: &str = "secret/next_seen";
-/// How long Entra ID may take until it knows a new secret everywhere: `invalid_client` in its first minutes is nothing unusual.
-const NEW: Duration = Duration::from_mins(15);
 const SALT: usize = 16;
 
 /// What is known of one account's secrets.
@@ -50,11 +48,11 @@ impl KnownSecrets {
         self.says(DROPPED, old).is_some()
     }
 
-    /// Whether this secret has been known for so short a time that Entra ID may not know it yet.
-    pub(super) fn is_new(&self, offer: Offer, secret: &Secret, now: Timestamp) -> bool {
-        let since = self.says(seen(offer), secret).map(|fact| fact.at);
+    /// For how long this secret has been in use.
+    pub(super) fn age(&self, offer: Offer, credential: &Credential, now: Timestamp) -> Option<Duration> {
+        let Credential::Secret(secret) = credential else { return None };
         // A clock that went back must not make it new for ever.
-        since.is_some_and(|since| now.duration_since(since).unsigned_abs() < NEW)
+        self.says(seen(offer), secret).map(|fact| now.duration_since(fact.at).unsigned_abs())
     }
 
     /// The fact to learn when a secret is seen for the first time.
@@ -136,16 +134,18 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_new_for_a_quarter_of_an_hour() {
+    fn the_age_of_a_secret_is_known_over_restarts() {
         let secret = Secret::new("secret");
+        let shown = Credential::Secret(secret.clone());
         let mut known = KnownSecrets::default();
-        assert!(!known.is_new(Offer::Next, &secret, now()), "not seen yet");
+        assert_eq!(known.age(Offer::Next, &shown, now()), None, "not seen yet");
         known.learn(known.seen(&account(), Offer::Next, &secret, now()).unwrap());
-        assert!(known.is_new(Offer::Next, &secret, now() + Duration::from_mins(14)));
-        assert!(!known.is_new(Offer::Current, &secret, now()));
-        assert!(!known.is_new(Offer::Next, &secret, now() + NEW));
-        assert!(!known.is_new(Offer::Next, &secret, now() - Duration::from_hours(24 * 365)));
-        assert_eq!(known.seen(&account(), Offer::Next, &secret, now() + NEW), None);
+        let minutes = Duration::from_mins(14);
+        assert_eq!(known.age(Offer::Next, &shown, now() + minutes), Some(minutes));
+        assert_eq!(known.age(Offer::Current, &shown, now()), None);
+        assert_eq!(known.age(Offer::Next, &Credential::Secret(Secret::new("other")), now()), None);
+        assert_eq!(known.age(Offer::Next, &shown, now() - minutes), Some(minutes), "the clock went back");
+        assert_eq!(known.seen(&account(), Offer::Next, &secret, now() + minutes), None);
     }
 
     #[test]

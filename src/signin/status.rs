@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::errors::Advice;
-use crate::config::{Grant, Secret};
+use super::inspect::Finding;
+use super::skew;
+use crate::config::{Grant, Provider, Secret};
 use crate::message::Address;
 use crate::store::HoldCause;
 
@@ -60,6 +62,8 @@ pub struct Problem {
     pub error: String,
     /// AADSTS numbers.
     pub codes: Vec<u32>,
+    /// What the administrator is told.
+    pub advice: Advice,
     /// When it is tried again.
     pub retry_at: Timestamp,
 }
@@ -104,6 +108,17 @@ pub struct SignInStatus {
     pub problem: Option<Problem>,
     /// A definite no.
     pub hold: Option<HoldView>,
+    /// What does not fit in the access token at hand. It is used all the same; it explains a refusal of Exchange's.
+    pub findings: Vec<Finding>,
+    /// How far this machine's clock is ahead of the token endpoint's (negative: behind), if it is wrong.
+    pub clock_skew: Option<SignedDuration>,
+}
+
+impl SignInStatus {
+    /// What to do about a wrong clock, if it is wrong. `provider` is the account's.
+    pub fn clock_advice(&self, provider: Provider) -> Option<Advice> {
+        self.clock_skew.map(|ahead| skew::advice(ahead, provider))
+    }
 }
 
 /// Why a sign-in is told to be good.
@@ -158,6 +173,8 @@ impl Published {
             access_token_until: None,
             problem: None,
             hold: None,
+            findings: Vec::new(),
+            clock_skew: None,
         };
         Self { access: None, busy: true, answered: 0, heard_rejection: 0, status }
     }

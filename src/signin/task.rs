@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::credential::{CredentialFiles, files_of};
 use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 use super::keeper::{Action, Event, Keeper};
+use super::observer::Observer;
 use super::round::{Round, Want};
 use super::shelf::{Shelf, ShelfError, StoredSignIn};
 use super::status::{HoldView, Problem, Published, Why};
@@ -46,6 +47,7 @@ pub(super) struct KeeperTask {
     account: Arc<Account>,
     endpoint: Result<TokenEndpoint, EndpointUnusable>,
     keeper: Keeper,
+    observer: Arc<Observer>,
     timeouts: Timeouts,
     secrets: SecretReader,
     shelf: Arc<dyn Shelf>,
@@ -72,6 +74,7 @@ impl KeeperTask {
         Self {
             endpoint: TokenEndpoint::new(&account, parts.timeouts),
             keeper: Keeper::new(account.mailbox.clone(), rand::random()).granted_by(account.grant),
+            observer: Arc::default(),
             account,
             timeouts: parts.timeouts,
             secrets: Arc::clone(&parts.secrets),
@@ -210,7 +213,10 @@ impl KeeperTask {
             Action::Refresh { request, refresh_token, .. } => self.ask(request, Want::Refresh(refresh_token)).await,
             Action::Apply { request } => self.ask(request, Want::Application).await,
             Action::Write { number, stored } => return Some(self.write(number, *stored).await),
-            Action::Publish(published) => drop(self.publish.send_replace(*published)),
+            Action::Publish(mut published) => {
+                self.observer.annotate(&mut published.status);
+                self.publish.send_replace(*published);
+            }
             Action::Hold(hold) => self.tell_dead(hold),
             Action::Cleared(why) => self.tell_good(why),
             Action::Trouble(problem) => self.tell_trouble(problem),
@@ -227,6 +233,7 @@ impl KeeperTask {
             account: Arc::clone(&self.account),
             secrets: Arc::clone(&self.secrets),
             shelf: Arc::clone(&self.shelf),
+            observer: Arc::clone(&self.observer),
             clock: self.clock.clone(),
         };
         tracing::debug!(account = %self.account.mailbox, request, "refreshing the sign-in");
@@ -269,8 +276,9 @@ impl KeeperTask {
 
     fn tell_trouble(&self, problem: Problem) {
         let account = self.account.mailbox.clone();
-        let Problem { error, retry_at, .. } = problem;
-        tracing::warn!(%account, error = %one_line(&error), %retry_at, "could not refresh the sign-in");
+        let Problem { error, advice, retry_at, .. } = problem;
+        let advice = &advice.sentence;
+        tracing::warn!(%account, error = %one_line(&error), %advice, %retry_at, "could not refresh the sign-in");
         self.tell(SignInEvent::Trouble { account, error, retry_at });
     }
 }

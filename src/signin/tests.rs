@@ -368,6 +368,70 @@ async fn a_refused_secret_whose_file_is_replaced_is_tried_within_a_minute() {
     bench.end().await;
 }
 
+/// A token of an hour, dated so many seconds before or after our calendar; by its own `exp` it has ended long ago.
+fn dated(bench_time: Timestamp, seconds: i64) -> Answer {
+    let date = bench_time + jiff::SignedDuration::from_secs(seconds);
+    let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    // A test's few headers may live as long as it does.
+    let headers: &'static [(&str, &str)] = Box::leak(Box::new([("date", &*String::leak(date))]));
+    let token = "e30.eyJleHAiOjF9.sig";
+    Answer::Text(200, headers, format!(r#"{{"access_token":"{token}","refresh_token":"next","expires_in":3600}}"#))
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_named_and_neither_shortens_nor_lengthens_the_life_of_a_token() {
+    for (seconds, minutes) in [(-420, 7), (420, -7), (-86_400, 1_440), (30, 0)] {
+        let scripted = Scripted::start().await;
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        scripted.then(dated(start, seconds));
+        let mut bench = Bench::signed_in(&scripted);
+        let token = bench.token().await.unwrap();
+        assert_eq!(token.expires_at, start + Duration::from_mins(59), "an hour from its arrival, but for the margin");
+        assert!(matches!(bench.event().await, SignInEvent::Good { .. }));
+        let status = bench.sign_ins.status().remove(0);
+        let skew = status.clock_skew.map_or(0, |skew| (skew.as_secs() as f64 / 60.0).round() as i64);
+        assert_eq!(skew, minutes);
+        let advice = status.clock_advice(crate::config::Provider::Microsoft);
+        assert_eq!(advice.map(|advice| advice.command), (minutes != 0).then(|| "timedatectl set-ntp true".to_owned()));
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_secret_is_given_a_quarter_of_an_hour_before_it_counts_as_wrong() {
+    let scripted = Scripted::start().await;
+    let account = |secret: &str| {
+        let mut account = scripted.account("lms@contoso.com");
+        account.client_secret = Some(SecretSource::Literal(Secret::new(secret)));
+        account
+    };
+    let shelf = Arc::new(Stubborn::default());
+    shelf.rows.put(stored(&mailbox(), "refresh-0"));
+    let mut bench = Bench::start(vec![account("old")], shelf);
+    let first = bench.token().await.unwrap();
+    assert!(matches!(bench.event().await, SignInEvent::Good { .. }));
+    for _ in 0..2 {
+        scripted.then(Answer::refusal("invalid_client", 7_000_215));
+    }
+    bench.config.send_replace(config(vec![account("new")]));
+    let SignInEvent::Trouble { retry_at, .. } = bench.event().await else { panic!("it passes") };
+    assert_eq!(retry_at, bench.clock.now() + Duration::from_mins(1));
+    let advice = bench.sign_ins.status().remove(0).problem.unwrap().advice;
+    assert!(advice.sentence.contains("takes some minutes"), "{advice}");
+    assert_eq!(bench.token().await.unwrap(), first, "mail goes on");
+
+    bench.clock.advance(Duration::from_mins(16));
+    let event = bench.event().await;
+    assert!(matches!(event, SignInEvent::Dead { cause: HoldCause::Registration, .. }), "{event:?}");
+    bench.sign_ins.retry(&mailbox()).await;
+    assert!(matches!(bench.event().await, SignInEvent::Good { .. }));
+    scripted.then(Answer::refusal("invalid_client", 7_000_215));
+    bench.sign_ins.retry(&mailbox()).await;
+    let event = bench.event().await;
+    assert!(matches!(event, SignInEvent::Dead { cause: HoldCause::Registration, .. }), "it has worked: {event:?}");
+    bench.end().await;
+}
+
 /// Everything that can be printed, with secrets in every place that holds one.
 #[tokio::test]
 async fn nothing_that_can_be_printed_shows_a_secret() {

@@ -10,7 +10,7 @@
 //! | effect | what happens |
 //! |---|---|
 //! | `554-5.2.0-quota` | that row of `replies.toml`; `id#2` is its second wording |
-//! | `50173` | that row of `oauth_errors.toml` (at `token` or `device`) |
+//! | `50173`, `aadsts50173` | that row of `oauth_errors.toml`, by its name or number (at `token` or `device`) |
 //! | `"550 5.1.1 Gone"` | a literal reply in double quotes; `\n` parts its lines |
 //! | `ndr:5.1.8`, `ndr:"550 …"` | accepted behind the final dot, refused later by a mail to the mailbox |
 //! | `wait:250ms` | the answer comes late |

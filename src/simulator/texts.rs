@@ -83,9 +83,14 @@ pub fn reply(id: &str) -> Option<&'static ReplyRow> {
     replies().iter().find(|row| row.id == id)
 }
 
-/// The refusal of Entra ID of this name.
+/// The refusal of Entra ID of this name, or with this number: `50173`, `aadsts50173`.
 pub fn oauth_error(id: &str) -> Option<&'static OAuthRow> {
-    oauth_errors().iter().find(|row| row.id == id)
+    let named = oauth_errors().iter().find(|row| row.id == id);
+    named.or_else(|| {
+        let digits = id.get(..6).filter(|prefix| prefix.eq_ignore_ascii_case("aadsts")).map_or(id, |_| &id[6..]);
+        let number: u32 = digits.parse().ok().filter(|number| *number != 0)?;
+        oauth_errors().iter().find(|row| row.aadsts == number)
+    })
 }
 
 /// Names of rows that look like `id`, the likest first: for the one who mistyped it.
@@ -240,19 +245,66 @@ mod tests {
     }
 
     /// The facts that the tables were made from lie beside a checkout of the project's authors; elsewhere there is nothing to compare.
-    fn ids_of_the_facts(name: &str) -> Option<Vec<String>> {
+    fn facts(name: &str) -> Vec<serde_json::Value> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/microsoft").join(name);
-        let rows: Vec<serde_json::Value> = serde_json::from_str(&std::fs::read_to_string(file).ok()?).unwrap();
-        Some(rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect())
+        std::fs::read_to_string(file).map(|text| serde_json::from_str(&text).unwrap()).unwrap_or_default()
+    }
+
+    fn ids_of_the_facts(name: &str) -> Vec<String> {
+        facts(name).iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
     fn the_tables_have_every_row_of_the_facts() {
-        for id in ids_of_the_facts("replies.json").unwrap_or_default() {
+        for id in ids_of_the_facts("replies.json") {
             assert!(reply(&id).is_some(), "replies.toml has no {id}");
         }
-        for id in ids_of_the_facts("oauth_errors.json").unwrap_or_default() {
+        for id in ids_of_the_facts("oauth_errors.json") {
             assert!(oauth_error(&id).is_some(), "oauth_errors.toml has no {id}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_served_as_the_facts_have_it() {
+        for fact in facts("oauth_errors.json") {
+            let id = fact["id"].as_str().unwrap();
+            let row = oauth_error(id).unwrap();
+            assert_eq!(row.error.as_deref(), fact["error"].as_str(), "{id}");
+            assert_eq!(u64::from(row.aadsts), fact["aadsts"].as_u64().unwrap_or(0), "{id}");
+            assert_eq!(row.suberror.as_deref(), fact["suberror"].as_str(), "{id}");
+            // 401 for client authentication, 429 and 5xx as their names say, 400 otherwise.
+            let status = match (id, row.error.as_deref()) {
+                ("http-429", _) => 429,
+                ("http-5xx", _) => 503,
+                (_, Some("invalid_client")) => 401,
+                _ => 400,
+            };
+            assert_eq!(
+                row.status,
+                fact["http_status"].as_u64().map_or(status, |seen| u16::try_from(seen).unwrap()),
+                "{id}"
+            );
+            assert_eq!(row.status, status, "{id}");
+            if let Some(words) = fact["needs_words"].as_str().filter(|words| *words != "otherwise") {
+                assert!(row.description.contains(words), "{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_found_by_its_name_and_by_its_number() {
+        for (name, id) in [
+            ("50173", "50173"),
+            ("aadsts50173", "50173"),
+            ("AADSTS700082", "700082"),
+            ("aadsts70016", "authorization_pending"),
+            ("70000-abuse", "70000-abuse"),
+            ("aadsts70000", "70000"),
+        ] {
+            assert_eq!(oauth_error(name).map(|row| row.id.as_str()), Some(id), "{name}");
+        }
+        for name in ["aadsts", "aadsts0", "0", "aadsts123", "aadstü50173", ""] {
+            assert!(oauth_error(name).is_none(), "{name}");
         }
     }
 

@@ -13,6 +13,7 @@ mod grants;
 mod interop;
 mod letters;
 mod machine;
+mod oauth_errors;
 mod protocol;
 mod reload;
 mod sendmail;

@@ -1,8 +1,9 @@
 //! Signing in, and what happens when the sign-in or the login fails.
 
-use xoauth2_relay::simulator::{Fault, Mailbox, Options};
+use xoauth2_relay::config::Secret;
+use xoauth2_relay::simulator::{Fault, Mailbox, Options, Simulator};
 
-use crate::support::{MAILBOX, Rig, mailbox, quick};
+use crate::support::{LISTENER, MAILBOX, Rig, configuration, mailbox, quick, start_relay_with, until_held};
 
 const MAIL: &str = "From: lms@contoso.com\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nhello\r\n";
 
@@ -41,7 +42,39 @@ async fn somebody_else_signing_in_is_named_and_changes_nothing() {
     rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
     let hold = rig.until_held(true).await.unwrap();
     assert!(hold.reply.unwrap().starts_with("535 5.7.3"), "Exchange does not let that person in");
+    assert!(
+        hold.text.starts_with("somebody@contoso.com signed in, but this account needs lms@contoso.com"),
+        "{}",
+        hold.text
+    );
+    assert_eq!(hold.remedy, "xoauth2-relay login lms@contoso.com");
     rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_exchange_would_refuse_is_refused_at_the_login() {
+    for (claim, value, words) in [
+        ("aud", "https://graph.microsoft.com", "Microsoft Graph"),
+        ("scp", "IMAP.AccessAsUser.All", "lacks SMTP.Send"),
+        ("tid", "11111111-1111-1111-1111-111111111111", "comes from another tenant"),
+        ("upn", "other@contoso.com", "other@contoso.com signed in, but this account needs lms@contoso.com"),
+    ] {
+        let claims = [(claim.to_owned(), value.into())].into();
+        let tenant = "33333333-3333-3333-3333-333333333333";
+        let client_id = "22222222-2222-2222-2222-222222222222".to_owned();
+        let simulator =
+            Simulator::start(Options { claims, client_id, tenant: tenant.to_owned(), ..quick() }).await.unwrap();
+        let folder = tempfile::TempDir::new().unwrap();
+        let microsoft = format!("provider = \"microsoft\"\ntenant = \"{tenant}\"");
+        let text = configuration(&simulator, folder.path(), LISTENER).replace("provider = \"custom\"", &microsoft);
+        let relay = start_relay_with(&text).await;
+        let token = Secret::new(simulator.issue_refresh_token(MAILBOX));
+        let error = relay.ops().login_take_in(&mailbox(), token).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{claim}: {error}");
+        assert_eq!(until_held(&relay, true).await.unwrap().cause, "not_signed_in", "{claim}");
+        relay.stop().await;
+        simulator.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,8 +194,12 @@ fn without_limits(config: &str) -> String {
 }
 
 pub async fn start_relay(simulator: &Simulator, folder: &Path, extra: &str) -> Relay {
-    let text = configuration(simulator, folder, extra);
-    let config = Config::from_text(&text, "relay.toml", &Environment::default());
+    start_relay_with(&configuration(simulator, folder, extra)).await
+}
+
+/// A relay with this configuration.
+pub async fn start_relay_with(text: &str) -> Relay {
+    let config = Config::from_text(text, "relay.toml", &Environment::default());
     let config = config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"));
     Relay::start(config, Environment::default(), Clock::system()).await.unwrap()
 }
