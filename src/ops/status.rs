@@ -304,3 +304,28 @@ fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
         remedy: advice.map_or(remedy, |advice| advice.command),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reply_without_a_reason_is_explained_by_what_was_found_in_the_token() {
+        let hold = |cause, reply: &str| Hold {
+            account: Address::parse("lms@contoso.com").unwrap(),
+            cause,
+            reply: Some(reply.to_owned()),
+            error: None,
+            codes: Vec::new(),
+            since: Timestamp::UNIX_EPOCH,
+            probe_at: None,
+            probes: 0,
+        };
+        let bare = "535 5.7.3 Authentication unsuccessful [FR0P281CA0001.DEUP281.PROD.OUTLOOK.COM]";
+        let reason = "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox";
+        assert!(says_nothing(&hold(HoldCause::Login, bare)));
+        assert!(!says_nothing(&hold(HoldCause::Login, reason)));
+        assert!(!says_nothing(&hold(HoldCause::Manual, "")));
+        assert!(!says_nothing(&hold(HoldCause::SignIn, "")));
+    }
+}

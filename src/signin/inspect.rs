@@ -89,17 +89,18 @@ pub fn inspect(claims: &Claims, account: &Account) -> Vec<Finding> {
 }
 
 fn inspect_for(actor: Actor, claims: &Claims, account: &Account) -> Vec<Finding> {
-    let found = match account.provider {
-        Provider::Microsoft => [
-            audience(claims, account),
-            permission(actor, claims, account),
-            person(actor, claims, account),
-            tenant(claims, account),
-            client(claims, account),
-        ],
+    let person = person(actor, claims, account);
+    if account.provider != Provider::Microsoft {
         // Other providers say it in other ways; only a name can be compared.
-        _ => [person(actor, claims, account), None, None, None, None],
-    };
+        return person.into_iter().collect();
+    }
+    let found = [
+        audience(claims, account),
+        permission(actor, claims, account),
+        person,
+        tenant(claims, account),
+        client(claims, account),
+    ];
     found.into_iter().flatten().collect()
 }
 
@@ -261,15 +262,11 @@ mod tests {
         inspect(claims, &relay()).iter().map(|finding| finding.flaw).collect()
     }
 
-    fn some(text: &str) -> Option<String> {
-        Some(text.to_owned())
-    }
-
     #[test]
     fn nothing_is_found_in_a_right_token_or_in_one_that_says_nothing() {
         assert_eq!(flaws(&right()), []);
         assert_eq!(flaws(&Claims::default()), []);
-        assert_eq!(flaws(&Claims { upn: some("lms@contoso.com"), ..Claims::default() }), []);
+        assert_eq!(flaws(&Claims { upn: Some("lms@contoso.com".to_owned()), ..Claims::default() }), []);
     }
 
     #[test]
@@ -285,7 +282,7 @@ mod tests {
             "https://partner.outlook.cn",
             "https://graph.microsoft.com https://outlook.office.com",
         ] {
-            assert_eq!(flaws(&Claims { aud: some(aud), ..right() }), [], "{aud}");
+            assert_eq!(flaws(&Claims { aud: Some(aud.to_owned()), ..right() }), [], "{aud}");
         }
         for (aud, said) in [
             ("https://graph.microsoft.com", "Microsoft Graph"),
@@ -295,7 +292,7 @@ mod tests {
             ("https://management.azure.com", "https://management.azure.com"),
             (CLIENT, CLIENT),
         ] {
-            let found = inspect(&Claims { aud: some(aud), ..right() }, &relay()).remove(0);
+            let found = inspect(&Claims { aud: Some(aud.to_owned()), ..right() }, &relay()).remove(0);
             assert_eq!(found.flaw, Flaw::Audience);
             assert!(found.advice.sentence.contains(said), "{}", found.advice);
             assert_eq!(found.advice.command, "xoauth2-relay login lms@contoso.com");
@@ -306,7 +303,7 @@ mod tests {
     fn who_sets_scopes_knows_the_service_but_never_graph() {
         let mut account = relay();
         account.endpoints.scopes = vec!["https://mail.future.example/SMTP.Send".to_owned()];
-        let claims = |aud: &str| Claims { aud: some(aud), ..right() };
+        let claims = |aud: &str| Claims { aud: Some(aud.to_owned()), ..right() };
         assert_eq!(inspect(&claims("https://mail.future.example"), &account), []);
         account.endpoints.scopes = vec!["https://graph.microsoft.com/SMTP.Send".to_owned()];
         assert_eq!(inspect(&claims("https://graph.microsoft.com"), &account)[0].flaw, Flaw::Audience);
@@ -314,13 +311,13 @@ mod tests {
 
     #[test]
     fn a_missing_permission_is_named_and_an_empty_roles_claim_is_legitimate() {
-        let read = inspect(&Claims { scp: some("IMAP.AccessAsUser.All"), ..right() }, &relay()).remove(0);
+        let read = inspect(&Claims { scp: Some("IMAP.AccessAsUser.All".to_owned()), ..right() }, &relay()).remove(0);
         assert_eq!(read.flaw, Flaw::Permission);
         assert!(read.advice.sentence.contains("lacks SMTP.Send (only IMAP.AccessAsUser.All)"), "{}", read.advice);
         assert!(read.advice.sentence.contains(CLIENT), "{}", read.advice);
         assert_eq!(flaws(&Claims { scp: None, ..right() }), [Flaw::Permission]);
-        assert_eq!(flaws(&Claims { scp: some("SMTP.Sendings"), ..right() }), [Flaw::Permission]);
-        let app = Claims { scp: None, upn: None, idtyp: some("app"), ..right() };
+        assert_eq!(flaws(&Claims { scp: Some("SMTP.Sendings".to_owned()), ..right() }), [Flaw::Permission]);
+        let app = Claims { scp: None, upn: None, idtyp: Some("app".to_owned()), ..right() };
         assert!(inspect(&app, &relay())[0].advice.sentence.contains("an application's"));
 
         let of_app = |roles: Option<&str>| {
@@ -336,20 +333,24 @@ mod tests {
 
     #[test]
     fn another_person_tenant_or_application_is_named() {
-        let other = Claims { upn: some("admin@contoso.com"), ..right() };
+        let other = Claims { upn: Some("admin@contoso.com".to_owned()), ..right() };
         assert!(inspect(&other, &relay())[0].advice.sentence.starts_with("admin@contoso.com signed in, but"));
-        let second = Claims { upn: None, preferred_username: some("admin@contoso.com"), ..right() };
+        let second = Claims { upn: None, preferred_username: Some("admin@contoso.com".to_owned()), ..right() };
         assert_eq!(flaws(&second), [Flaw::Person]);
         assert_eq!(inspect_for(Actor::Application, &other, &relay()), []);
-        assert_eq!(flaws(&Claims { tid: some(CLIENT), ..right() }), [Flaw::Tenant]);
-        let personal = inspect(&Claims { tid: some(PERSONAL), ..right() }, &relay()).remove(0);
+        assert_eq!(flaws(&Claims { tid: Some(CLIENT.to_owned()), ..right() }), [Flaw::Tenant]);
+        let personal = inspect(&Claims { tid: Some(PERSONAL.to_owned()), ..right() }, &relay()).remove(0);
         assert!(personal.advice.sentence.contains("a personal account's"), "{}", personal.advice);
-        assert_eq!(flaws(&Claims { appid: some(TENANT), ..right() }), [Flaw::Client]);
+        assert_eq!(flaws(&Claims { appid: Some(TENANT.to_owned()), ..right() }), [Flaw::Client]);
         assert!(Flaw::Tenant.prevents_sending() && !Flaw::Client.prevents_sending());
 
         let mut by_name = relay();
         by_name.tenant = "contoso.onmicrosoft.com".to_owned();
-        assert_eq!(inspect(&Claims { tid: some(CLIENT), ..right() }, &by_name), [], "a name cannot be compared");
+        assert_eq!(
+            inspect(&Claims { tid: Some(CLIENT.to_owned()), ..right() }, &by_name),
+            [],
+            "a name cannot be compared"
+        );
         let mut shared = relay();
         shared.login = crate::message::Address::parse("admin@contoso.com").unwrap();
         assert_eq!(inspect(&other, &shared), [], "login says who signs in");
@@ -359,9 +360,9 @@ mod tests {
     fn of_other_providers_only_the_name_is_compared() {
         let mut custom = relay();
         custom.provider = Provider::Custom;
-        let claims = Claims { aud: some("anything"), scp: None, tid: some(CLIENT), ..right() };
+        let claims = Claims { aud: Some("anything".to_owned()), scp: None, tid: Some(CLIENT.to_owned()), ..right() };
         assert_eq!(inspect(&claims, &custom), []);
-        let named = Claims { preferred_username: some("someone"), ..Claims::default() };
+        let named = Claims { preferred_username: Some("someone".to_owned()), ..Claims::default() };
         assert_eq!(inspect(&named, &custom)[0].flaw, Flaw::Person);
     }
 

@@ -14,6 +14,7 @@ use super::credential::{CredentialError, Offer, credential};
 use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 use super::errors::{Advice, Circumstances, Flow, Meaning, judge};
 use super::inspect::{Finding, Flaw, inspect};
+use super::observer::Asking;
 use super::shelf::StoredSignIn;
 use super::timing::later;
 use crate::clock::Clock;
@@ -115,13 +116,16 @@ impl DeviceLogin {
         let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
         let offer = Offer::Current;
         let credential = credential(&tools.secrets, account, offer, tools.clock.now()).await?;
+        let asking = Asking::now(Flow::DeviceCode, tools.clock.now());
         let answer = endpoint.device_grant(&credential).await;
         let answer = answer.ok_or_else(|| LoginError::NoDeviceFlow {
             account: account.mailbox.clone(),
             authorize: account.endpoints.authorize.clone(),
         })?;
-        let grant = answer.map_err(|error| refused_or(error, account, Flow::DeviceCode, LoginError::Unreachable))?;
-        let expires_at = later(tools.clock.now(), grant.expires_in);
+        let now = tools.clock.now();
+        let refused = |error| refused_or(error, account, (asking, now), LoginError::Unreachable);
+        let grant = answer.map_err(refused)?;
+        let expires_at = later(now, grant.expires_in);
         Ok(Self { account: account.clone(), endpoint, offer, grant, expires_at })
     }
 
@@ -166,6 +170,7 @@ impl DeviceLogin {
             if clock.now() >= self.expires_at {
                 return Err(LoginError::Expired(self.account.mailbox));
             }
+            let asking = Asking::now(Flow::DeviceCode, clock.now());
             let polled = tokio::select! {
                 () = stop.cancelled() => return Err(LoginError::Stopped),
                 polled = self.poll(tools) => polled?,
@@ -178,14 +183,15 @@ impl DeviceLogin {
                 self.offer = Offer::Next;
                 continue;
             }
-            interval = match verdict(&error) {
+            let circumstances = asking.refused(&error, clock.now());
+            interval = match verdict(&error, &circumstances) {
                 Poll::Pending => interval,
                 Poll::Slower => interval + SLOWER,
                 Poll::Pause(pause) => interval.max(pause),
                 Poll::Expired => return Err(LoginError::Expired(self.account.mailbox)),
                 Poll::Declined => return Err(LoginError::Declined(self.account.mailbox)),
                 Poll::Refused => {
-                    let advice = advice_at_login(&error, &self.account, &Flow::DeviceCode.into());
+                    let advice = advice_at_login(&error, &self.account, &circumstances);
                     return Err(LoginError::Refused { error, advice });
                 }
             };
@@ -216,8 +222,8 @@ enum Poll {
     Refused,
 }
 
-fn verdict(error: &EndpointError) -> Poll {
-    let meaning = judge(error, &Flow::DeviceCode.into()).meaning;
+fn verdict(error: &EndpointError, circumstances: &Circumstances) -> Poll {
+    let meaning = judge(error, circumstances).meaning;
     let EndpointError::Answer(answer) = error else {
         tracing::debug!(%error, "could not ask whether the sign-in is done");
         return if let Meaning::Wait(pause) = meaning { Poll::Pause(pause) } else { Poll::Pending };
@@ -242,13 +248,15 @@ fn verdict(error: &EndpointError) -> Poll {
 pub async fn take_in(account: &Account, refresh_token: Secret, tools: &LoginTools) -> Result<StoredSignIn, LoginError> {
     let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
     let mut proof = credential(&tools.secrets, account, Offer::Current, tools.clock.now()).await?;
+    let asking = Asking::now(Flow::RefreshToken, tools.clock.now());
     let mut answer = endpoint.refresh(&refresh_token, &proof).await;
     if account.next_client_secret.is_some() && answer.as_ref().is_err_and(is_about_client) {
         proof = credential(&tools.secrets, account, Offer::Next, tools.clock.now()).await?;
         answer = endpoint.refresh(&refresh_token, &proof).await;
     }
-    let tokens = answer.map_err(|error| refused_or(error, account, Flow::RefreshToken, LoginError::Unproven))?;
-    sign_in(account, &tokens, Some(refresh_token), tools.clock.now())
+    let now = tools.clock.now();
+    let tokens = answer.map_err(|error| refused_or(error, account, (asking, now), LoginError::Unproven))?;
+    sign_in(account, &tokens, Some(refresh_token), now)
 }
 
 /// The same, but a token that cannot be tried now is kept all the same if there is no sign-in that it would replace: the relay tries it
@@ -286,13 +294,14 @@ impl StoredSignIn {
 fn refused_or(
     error: EndpointError,
     account: &Account,
-    flow: Flow,
+    (asking, now): (Asking, Timestamp),
     otherwise: fn(EndpointError) -> LoginError,
 ) -> LoginError {
-    match judge(&error, &flow.into()).meaning {
+    let circumstances = asking.refused(&error, now);
+    match judge(&error, &circumstances).meaning {
         Meaning::TryAgain | Meaning::Wait(_) => otherwise(error),
         Meaning::SignInAgain | Meaning::FixConfiguration => {
-            let advice = advice_at_login(&error, account, &flow.into());
+            let advice = advice_at_login(&error, account, &circumstances);
             LoginError::Refused { error, advice }
         }
     }
@@ -477,6 +486,17 @@ mod tests {
         secretive.client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
         let error = DeviceLogin::start(&secretive, &tools(&clock)).await.unwrap_err();
         assert!(matches!(error, LoginError::Credential(_)));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_is_named_where_it_may_be_the_cause() {
+        let scripted = Scripted::start().await;
+        let late = &[("date", "Fri, 15 Jan 2027 07:50:00 GMT"), ("content-type", "application/json")];
+        let refusal = r#"{"error":"invalid_client","error_codes":[700024]}"#;
+        scripted.then(Answer::Text(401, late, refusal.to_owned()));
+        let error =
+            take_in(&scripted.account("lms@contoso.com"), Secret::new("x"), &tools(&clock())).await.unwrap_err();
+        assert!(error.to_string().contains("this machine's clock is 10 minutes ahead of Microsoft's"), "{error}");
     }
 
     #[tokio::test]

@@ -33,13 +33,31 @@ pub(super) struct Asking {
     began: Instant,
 }
 
-impl Observer {
-    /// A request is about to be made.
-    #[expect(clippy::unused_self, reason = "what is asked of one observer is answered to it")]
-    pub(super) fn asking(&self, flow: Flow, now: Timestamp) -> Asking {
-        Asking { flow, at: now, began: Instant::now() }
+impl Asking {
+    /// A request of this kind is about to be made.
+    pub(super) fn now(flow: Flow, now: Timestamp) -> Self {
+        Self { flow, at: now, began: Instant::now() }
     }
 
+    /// What to know for understanding a refusal that came at once, where nobody watches the account.
+    pub(super) fn refused(self, error: &EndpointError, now: Timestamp) -> Circumstances {
+        let clock_skew = match self.reading(date_of(error), now) {
+            Some(Reading::Wrong(skew)) => Some(skew),
+            _ => None,
+        };
+        Circumstances { flow: self.flow, secret_age: None, clock_skew }
+    }
+
+    fn reading(self, date: Option<Timestamp>, now: Timestamp) -> Option<Reading> {
+        skew::read(self.at, now, self.began.elapsed(), date?)
+    }
+}
+
+fn date_of(error: &EndpointError) -> Option<Timestamp> {
+    if let EndpointError::Answer(refusal) = error { refusal.date } else { None }
+}
+
+impl Observer {
     /// What came of it, and what to know for understanding it.
     pub(super) fn answered(
         &self,
@@ -49,13 +67,8 @@ impl Observer {
         now: Timestamp,
     ) -> Circumstances {
         let mut noticed = self.noticed();
-        let date = match answer {
-            Ok(tokens) => tokens.date,
-            Err(EndpointError::Answer(refusal)) => refusal.date,
-            Err(_) => None,
-        };
-        let reading = date.and_then(|date| skew::read(asking.at, now, asking.began.elapsed(), date));
-        if let Some(reading) = reading {
+        let date = answer.as_ref().map_or_else(date_of, |tokens| tokens.date);
+        if let Some(reading) = asking.reading(date, now) {
             noticed.compare_clocks(reading, account);
         }
         if let Ok(tokens) = answer {
@@ -145,7 +158,7 @@ mod tests {
         let observer = Observer::default();
         let at = |seconds: i64| Some(start() - SignedDuration::from_secs(seconds));
         let answer = |answer: Result<Tokens, EndpointError>| {
-            let asking = observer.asking(Flow::RefreshToken, start());
+            let asking = Asking::now(Flow::RefreshToken, start());
             observer
                 .answered(asking, &answer, &relay(), start())
                 .clock_skew
@@ -165,14 +178,14 @@ mod tests {
     fn what_does_not_fit_is_remembered_until_a_token_fits() {
         let observer = Observer::default();
         let brings = |claims: &str| {
-            let asking = observer.asking(Flow::RefreshToken, start());
+            let asking = Asking::now(Flow::RefreshToken, start());
             observer.answered(asking, &Ok(tokens(claims, None)), &relay(), start());
             status(&observer).findings.iter().map(|finding| finding.flaw).collect::<Vec<_>>()
         };
         assert_eq!(brings(r#"{"aud":"https://graph.microsoft.com","scp":"SMTP.Send"}"#), [Flaw::Audience]);
         assert_eq!(brings(r#"{"aud":"https://outlook.office.com","scp":"SMTP.Send"}"#), []);
         assert_eq!(brings(r#"{"upn":"other@contoso.com"}"#), [Flaw::Person]);
-        let asking = observer.asking(Flow::RefreshToken, start());
+        let asking = Asking::now(Flow::RefreshToken, start());
         observer.answered(asking, &refusal("invalid_grant", None), &relay(), start());
         assert_eq!(status(&observer).findings.len(), 1, "a refusal says nothing about the token at hand");
     }

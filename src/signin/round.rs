@@ -12,7 +12,7 @@ use super::credential::{Credential, CredentialError, Offer, credential};
 use super::endpoint::{EndpointUnusable, SecretReader, TokenEndpoint};
 use super::errors::{Advice, Circumstances, Flow, Meaning, judge};
 use super::keeper::Failure;
-use super::observer::Observer;
+use super::observer::{Asking, Observer};
 use super::secrets::KnownSecrets;
 use super::shelf::Shelf;
 use crate::clock::Clock;
@@ -75,7 +75,7 @@ impl Round {
                 Credential::None | Credential::Assertion(_) => None,
             })
             .await;
-            let asking = self.observer.asking(want.flow(), self.clock.now());
+            let asking = Asking::now(want.flow(), self.clock.now());
             let answer = match &want {
                 Want::Refresh(refresh_token) => endpoint.refresh(refresh_token, &credential).await,
                 Want::Application => endpoint.apply(&credential).await,

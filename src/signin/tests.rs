@@ -389,7 +389,7 @@ async fn a_wrong_clock_is_named_and_neither_shortens_nor_lengthens_the_life_of_a
         assert_eq!(token.expires_at, start + Duration::from_mins(59), "an hour from its arrival, but for the margin");
         assert!(matches!(bench.event().await, SignInEvent::Good { .. }));
         let status = bench.sign_ins.status().remove(0);
-        let skew = status.clock_skew.map_or(0, |skew| (skew.as_secs() as f64 / 60.0).round() as i64);
+        let skew = status.clock_skew.map_or(0, |skew| (skew.as_secs() + 30 * skew.as_secs().signum()) / 60);
         assert_eq!(skew, minutes);
         let advice = status.clock_advice(crate::config::Provider::Microsoft);
         assert_eq!(advice.map(|advice| advice.command), (minutes != 0).then(|| "timedatectl set-ntp true".to_owned()));

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::table::{Status, rows};
 use super::*;
+use crate::signin::answer::RawAnswer;
 use crate::signin::scripted::account;
 
 const FLOWS: [Flow; 4] = [Flow::RefreshToken, Flow::AuthorizationCode, Flow::DeviceCode, Flow::ClientCredentials];
@@ -209,7 +210,7 @@ fn a_new_secret_is_given_time_and_a_known_one_is_not() {
         let circumstances = Circumstances { secret_age: age, ..Circumstances::default() };
         judge(&answer("invalid_client", &[code], 401), &circumstances).meaning
     };
-    let (young, old) = (Some(NEW_SECRET - Duration::from_secs(1)), Some(NEW_SECRET));
+    let (young, old) = (Some(Duration::from_secs(899)), Some(NEW_SECRET));
     for code in [7_000_215, 70002, 700_027, 4_242_424] {
         assert_eq!(under(young, code), Meaning::Wait(SETTLING), "{code}");
         assert_eq!(under(old, code), Meaning::FixConfiguration, "{code}");
@@ -313,13 +314,33 @@ proptest! {
         let retry_after = retry.map(Duration::from_secs);
         let clock_skew = skew.map(SignedDuration::from_secs);
         let circumstances = Circumstances { flow: FLOWS[flow], secret_age: age.map(Duration::from_secs), clock_skew };
-        let answer = OAuthError { error, codes, description, status, retry_after, ..OAuthError::default() };
+        let answer = OAuthError { error, description, codes, status, retry_after, ..OAuthError::default() };
         for error in [
             EndpointError::Answer(Box::new(answer)),
             EndpointError::Nonsense { status, what: String::new(), retry_after },
         ] {
             let told = judge(&error, &circumstances).advice(&relay());
             prop_assert!(!told.sentence.is_empty() && told.command.starts_with("xoauth2-relay "));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_body_that_a_server_sends_can_make_it_panic(
+        body in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..200),
+            "\\{\"error\":(\"invalid_grant\"|\\[\\]|\\{\"code\":\"x\"\\}),\"error_codes\":(\\[[0-9]{0,12}\\]|7|null),\"error_description\":\"(AADSTS[0-9]{0,12}: )?[a-zü ]{0,40}\"\\}"
+                .prop_map(String::into_bytes),
+        ],
+        status in any::<u16>(),
+        retry_after in proptest::option::of(".{0,40}"),
+        date in proptest::option::of(".{0,40}"),
+    ) {
+        let raw = RawAnswer { status, retry_after, date, body: Some(body) };
+        if let Err(error) = raw.tokens() {
+            let told = judge(&error, &Circumstances::default()).advice(&relay());
+            prop_assert!(!told.sentence.is_empty());
         }
     }
 }
