@@ -248,7 +248,10 @@ impl Judgement<'_> {
 
 /// "AADSTS4711 is unknown to this version; the provider says: …".
 fn unknown(what: &str, answer: &OAuthError) -> String {
-    let what = if what.trim().is_empty() { "The answer" } else { what };
+    let what = match what.split_whitespace().collect::<Vec<_>>().join(" ") {
+        nothing if nothing.is_empty() => "The answer".to_owned(),
+        what => what,
+    };
     match answer.said() {
         said if said.is_empty() => format!("{what} is unknown to this version, and the provider says no more"),
         said => {

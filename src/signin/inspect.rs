@@ -7,12 +7,11 @@ use super::claims::Claims;
 use super::errors::Advice;
 use crate::config::{Account, Grant, Provider};
 
-/// Exchange Online by its addresses, in all clouds (the last but one are the US government's, the last is 21Vianet's), and by its
-/// application id, which is the same everywhere.
-const EXCHANGE: [&str; 8] = [
+/// Exchange Online by its addresses - the public cloud's, those of the US government, 21Vianet's - and by its application id, which is
+/// the same everywhere.
+const EXCHANGE: [&str; 7] = [
     "outlook.office.com",
     "outlook.office365.com",
-    "ps.outlook.com",
     "00000002-0000-0ff1-ce00-000000000000",
     "outlook.office365.us",
     "outlook-dod.office365.us",
@@ -126,8 +125,11 @@ fn audience(claims: &Claims, account: &Account) -> Option<Finding> {
     if hosts.iter().any(|host| EXCHANGE.contains(&host.as_str()) || (asked.contains(host) && !is_graph(host))) {
         return None;
     }
-    let service =
-        if hosts.iter().any(is_graph) { "Microsoft Graph".to_owned() } else { format!("another service ({named})") };
+    let service = if hosts.iter().any(is_graph) {
+        "Microsoft Graph".to_owned()
+    } else {
+        format!("another service ({})", shortened(named))
+    };
     let sentence = format!(
         "The access token is for {service}, and Exchange takes only its own: remove scopes from the configuration, or let them begin \
          with https://outlook.office.com/"

@@ -56,10 +56,6 @@ fn every_row_is_whole_and_there_once() {
             let told = filled(text, &relay());
             assert!(!told.contains(['{', '}', '\n']), "{id}: {told:?}");
         }
-        assert!(
-            !row.sentence.contains(": ") || row.id == "no-exchange" || row.sentence.matches(": ").count() == 1,
-            "{id}"
-        );
     }
 }
 
@@ -294,6 +290,7 @@ fn what_is_in_no_table_is_told_in_the_providers_own_words() {
         told.sentence,
         "lunar_error is unknown to this version; the provider says \"The moon is new.\": it is tried again by itself"
     );
+    assert!(tell("a\nforged log line", &[], "").1.sentence.starts_with("a forged log line is unknown"));
     assert!(tell("", &[], "").1.sentence.starts_with("The answer is unknown to this version"));
     let long = tell("lunar_error", &[], &"ü".repeat(900)).1.sentence;
     assert!(long.chars().count() < 450 && long.contains('…'), "{long}");
