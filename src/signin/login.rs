@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{DeviceGrant, EndpointError, Tokens};
 use super::claims::Claims;
-use super::credential::{CredentialError, Offer, credential};
+use super::credential::{Credential, CredentialError, Offer, credential};
 use super::endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 use super::errors::{Advice, Circumstances, Flow, Meaning, judge};
 use super::inspect::{Finding, Flaw, inspect};
@@ -114,8 +114,7 @@ impl DeviceLogin {
     /// Asks for a code. Show [`Self::message`] to the person, then [`Self::wait`].
     pub async fn start(account: &Account, tools: &LoginTools) -> Result<Self, LoginError> {
         let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
-        let offer = Offer::Current;
-        let credential = credential(&tools.secrets, account, offer, tools.clock.now()).await?;
+        let (offer, credential) = first_credential(account, tools).await?;
         let asking = Asking::now(Flow::DeviceCode, tools.clock.now());
         let answer = endpoint.device_grant(&credential).await;
         let answer = answer.ok_or_else(|| LoginError::NoDeviceFlow {
@@ -179,8 +178,8 @@ impl DeviceLogin {
                 Ok(tokens) => return sign_in(&self.account, &tokens, None, clock.now()),
                 Err(error) => error,
             };
-            if self.offer == Offer::Current && self.account.next_client_secret.is_some() && is_about_client(&error) {
-                self.offer = Offer::Next;
+            if self.offer == Offer::Next && is_about_client(&error) {
+                self.offer = Offer::Current;
                 continue;
             }
             let circumstances = asking.refused(&error, clock.now());
@@ -205,6 +204,18 @@ impl DeviceLogin {
         let credential = credential(&tools.secrets, &self.account, self.offer, tools.clock.now()).await?;
         Ok(self.endpoint.poll(&self.grant.device_code, &credential).await)
     }
+}
+
+/// What is asked with first: the next secret if there is one, so that a dropped one is not sent again, unless it cannot be read.
+async fn first_credential(account: &Account, tools: &LoginTools) -> Result<(Offer, Credential), CredentialError> {
+    let made = async |offer| credential(&tools.secrets, account, offer, tools.clock.now()).await;
+    if account.next_client_secret.is_some() {
+        match made(Offer::Next).await {
+            Ok(credential) => return Ok((Offer::Next, credential)),
+            Err(error) => tracing::warn!(account = %account.mailbox, %error, "the current secret is used"),
+        }
+    }
+    Ok((Offer::Current, made(Offer::Current).await?))
 }
 
 /// Whether it is the client's secret that was refused: another one may be taken.
@@ -247,11 +258,11 @@ fn verdict(error: &EndpointError, circumstances: &Circumstances) -> Poll {
 /// Takes in a refresh token obtained elsewhere: redeems it at once, so that what is kept is a token of our own that works.
 pub async fn take_in(account: &Account, refresh_token: Secret, tools: &LoginTools) -> Result<StoredSignIn, LoginError> {
     let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
-    let mut proof = credential(&tools.secrets, account, Offer::Current, tools.clock.now()).await?;
+    let (offer, mut proof) = first_credential(account, tools).await?;
     let asking = Asking::now(Flow::RefreshToken, tools.clock.now());
     let mut answer = endpoint.refresh(&refresh_token, &proof).await;
-    if account.next_client_secret.is_some() && answer.as_ref().is_err_and(is_about_client) {
-        proof = credential(&tools.secrets, account, Offer::Next, tools.clock.now()).await?;
+    if offer == Offer::Next && answer.as_ref().is_err_and(is_about_client) {
+        proof = credential(&tools.secrets, account, Offer::Current, tools.clock.now()).await?;
         answer = endpoint.refresh(&refresh_token, &proof).await;
     }
     let now = tools.clock.now();
@@ -497,6 +508,28 @@ mod tests {
         let error =
             take_in(&scripted.account("lms@contoso.com"), Secret::new("x"), &tools(&clock())).await.unwrap_err();
         assert!(error.to_string().contains("this machine's clock is 10 minutes ahead of Microsoft's"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_next_secret_is_asked_with_first_and_the_current_one_at_once_if_it_is_refused() {
+        let scripted = Scripted::start().await;
+        let tools = tools(&Clock::system());
+        let mut account = scripted.account("lms@contoso.com");
+        account.client_secret = Some(SecretSource::Literal(Secret::new("old~secret")));
+        account.next_client_secret = Some(SecretSource::Literal(Secret::new("new~secret")));
+        take_in(&account, Secret::new("x"), &tools).await.unwrap();
+        scripted.then(Answer::refusal("invalid_client", 7_000_215));
+        take_in(&account, Secret::new("x"), &tools).await.unwrap();
+        scripted
+            .then(Answer::json(200, &GRANT.replace("\"interval\":5", "\"interval\":0")))
+            .then(Answer::refusal("invalid_client", 7_000_215))
+            .then(Answer::tokens(&access_of("lms@contoso.com"), "refresh-9"));
+        let login = DeviceLogin::start(&account, &tools).await.unwrap();
+        login.wait(&tools, &CancellationToken::new()).await.unwrap();
+        account.next_client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
+        take_in(&account, Secret::new("x"), &tools).await.unwrap();
+        let asked: Vec<_> = scripted.asked().iter().map(|form| form["client_secret"].clone()).collect();
+        assert_eq!(asked.join(" ").replace("~secret", ""), "new new old new new old old");
     }
 
     #[tokio::test]
