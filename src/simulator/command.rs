@@ -40,6 +40,9 @@ pub struct Args {
     /// The registration's secret; without it, it is a public client
     #[arg(long, env = "XOAUTH2_RELAY_SIMULATOR_SECRET", hide_env_values = true)]
     client_secret: Option<String>,
+    /// Where a browser may be sent to with a code; on loopback with any port. May be given several times
+    #[arg(long, value_name = "ADDRESS", default_value = "http://localhost")]
+    redirect_uri: Vec<String>,
     /// What goes wrong, e.g. `data_end=554-5.2.0-quota*3`, `rcpt="550 5.1.1 Gone",to=a@b.example`, `token=50173`,
     /// `body=drop:1000`; may be given several times
     #[arg(long, value_name = "[PHASE=]EFFECT[*TIMES][,WHOM]")]
@@ -78,6 +81,7 @@ impl Args {
             tenant: self.tenant.clone(),
             client_id: self.client_id.clone(),
             client_secret: self.client_secret.clone(),
+            redirect_uris: self.redirect_uri.clone(),
             mailboxes: self.mailbox.clone(),
             messages_per_minute: self.messages_per_minute,
             connections: self.connections,

@@ -147,16 +147,26 @@ pub enum Event {
         /// The code.
         user_code: String,
     },
+    /// A person signed in with a browser and agreed.
+    Consented {
+        /// Who.
+        mailbox: String,
+    },
+    /// A person signed in with a browser and said no.
+    ConsentDenied {
+        /// Who.
+        mailbox: String,
+    },
     /// Tokens were issued.
     TokenIssued {
-        /// `device_code` or `refresh_token`.
+        /// `authorization_code`, `device_code` or `refresh_token`.
         grant: String,
         /// For whom.
         mailbox: String,
     },
     /// A token or a device code was refused.
     TokenRefused {
-        /// `device_code`, `refresh_token`, `devicecode` (asking for a code), or what was asked for.
+        /// `device_code`, `refresh_token`, `devicecode` (asking for a code), `authorize` (in a browser), or what was asked for.
         grant: String,
         /// The OAuth error, or the HTTP status.
         error: String,
@@ -192,6 +202,8 @@ impl fmt::Display for Event {
             Self::CodeIssued { user_code, page } => write!(f, "entra id: code {user_code} to be typed in at {page}"),
             Self::CodeApproved { user_code, mailbox } => write!(f, "entra id: code {user_code} approved by {mailbox}"),
             Self::CodeDenied { user_code } => write!(f, "entra id: code {user_code} denied"),
+            Self::Consented { mailbox } => write!(f, "entra id: {mailbox} agreed in the browser"),
+            Self::ConsentDenied { mailbox } => write!(f, "entra id: {mailbox} said no in the browser"),
             Self::TokenIssued { grant, mailbox } => write!(f, "entra id: tokens for {mailbox} ({grant})"),
             Self::TokenRefused { grant, error, aadsts: 0 } => write!(f, "entra id: {grant} refused: {error}"),
             Self::TokenRefused { grant, error, aadsts } => {

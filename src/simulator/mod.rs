@@ -1,4 +1,4 @@
-//! Our own Microsoft 365: Entra ID (device codes, refresh tokens, client credentials) and Exchange Online's SMTP submission, strict and moody, on loopback.
+//! Our own Microsoft 365: Entra ID (device codes, sign-in in a browser, refresh tokens, client credentials) and Exchange Online's SMTP submission, strict and moody, on loopback.
 //!
 //! For tests, for `demo`, and for rehearsals by `xoauth2-relay simulator`. What it says comes from two tables, `replies.toml` and
 //! `oauth_errors.toml`; what goes wrong on top of that is told by [`Fault`]s. It keeps what it accepted. It knows nothing of the relay:
@@ -92,6 +92,11 @@ impl Simulator {
     /// Entra ID's device code endpoint.
     pub fn device_url(&self) -> String {
         format!("{}/{}/oauth2/v2.0/devicecode", self.cloud.http_base(), self.cloud.options.tenant)
+    }
+
+    /// Entra ID's page on which a person signs in with a browser.
+    pub fn authorize_url(&self) -> String {
+        format!("{}/{}/oauth2/v2.0/authorize", self.cloud.http_base(), self.cloud.options.tenant)
     }
 
     /// The page on which a person types a device code in.
@@ -259,6 +264,7 @@ impl Simulator {
             ("recipients_per_day", limit(options.recipients_per_day, 1_000_000_000)),
             ("token_url", text(&self.token_url())),
             ("device_url", text(&self.device_url())),
+            ("authorize_url", text(&self.authorize_url())),
             ("scopes", "[\"https://outlook.office.com/SMTP.Send\", \"offline_access\"]".to_owned()),
             ("smtp", text(&reachable(self.smtp).to_string())),
             ("smtp_tls", text(options.tls.name())),

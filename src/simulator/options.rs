@@ -34,6 +34,8 @@ pub struct Options {
     pub federated: Option<Federated>,
     /// `roles` of the tokens that the registration gets for itself. Empty where access is given by App RBAC instead.
     pub app_roles: Vec<String>,
+    /// Where a browser may be sent to with a code. On loopback the port counts for nothing.
+    pub redirect_uris: Vec<String>,
     /// Who can sign in.
     pub mailboxes: Vec<Mailbox>,
     /// Messages taken from a mailbox in any 60 seconds; 0: no limit.
@@ -87,6 +89,7 @@ impl Default for Options {
             certificates: Vec::new(),
             federated: None,
             app_roles: vec!["SMTP.SendAsApp".to_owned()],
+            redirect_uris: vec!["http://localhost".to_owned()],
             mailboxes: vec![Mailbox::new("lms@contoso.com")],
             messages_per_minute: 30,
             connections: 3,

@@ -37,7 +37,7 @@ pub(super) fn grant_name(form: &Form) -> &str {
 
 /// Whose tokens are asked for, as far as that can be known.
 pub(super) fn owner(cloud: &Cloud, form: &Form) -> Option<String> {
-    let token = form.get("refresh_token").or_else(|| form.get("device_code"))?;
+    let token = ["refresh_token", "device_code", "code"].iter().find_map(|name| form.get(*name))?;
     cloud.ledger().owner(token)
 }
 
@@ -60,6 +60,12 @@ pub(super) fn token(cloud: &Cloud, tenant: &str, basic: Option<&str>, form: &For
             let token = need(form, "refresh_token")?;
             check_scope(need(form, "scope")?)?;
             (cloud.ledger().redeem_refresh(token, &cloud.options, now)?, true)
+        }
+        "authorization_code" => {
+            let (code, redirect_uri) = (need(form, "code")?, need(form, "redirect_uri")?);
+            let verifier = form.get("code_verifier").map(String::as_str);
+            let consent = cloud.ledger().codes.redeem(code, redirect_uri, verifier, now)?;
+            (consent.mailbox, consent.offline)
         }
         other => return Err(Refused::row("70003").with("grant", other)),
     };
@@ -125,12 +131,12 @@ pub(super) fn device_code(cloud: &Cloud, tenant: &str, form: &Form) -> Result<Va
     }))
 }
 
-fn need<'a>(form: &'a Form, name: &'static str) -> Result<&'a str, Refused> {
+pub(super) fn need<'a>(form: &'a Form, name: &'static str) -> Result<&'a str, Refused> {
     let value = form.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     value.ok_or_else(|| Refused::row("900144").with("parameter", name))
 }
 
-fn check_tenant(cloud: &Cloud, tenant: &str) -> Result<(), Refused> {
+pub(super) fn check_tenant(cloud: &Cloud, tenant: &str) -> Result<(), Refused> {
     let own = &cloud.options.tenant;
     match tenant.to_ascii_lowercase().as_str() {
         tenant if tenant.eq_ignore_ascii_case(own) || tenant == jwt::guid_of(own) => Ok(()),
@@ -140,7 +146,7 @@ fn check_tenant(cloud: &Cloud, tenant: &str) -> Result<(), Refused> {
     }
 }
 
-fn check_client_id(cloud: &Cloud, id: &str) -> Result<(), Refused> {
+pub(super) fn check_client_id(cloud: &Cloud, id: &str) -> Result<(), Refused> {
     if id.eq_ignore_ascii_case(&cloud.options.client_id) {
         Ok(())
     } else {
@@ -188,7 +194,7 @@ fn form_decoded(text: &str) -> Option<String> {
 }
 
 /// SMTP.Send must be among what is asked for, and nothing of another resource.
-fn check_scope(scope: &str) -> Result<(), Refused> {
+pub(super) fn check_scope(scope: &str) -> Result<(), Refused> {
     let is_send = |scope: &str| SCOPES.iter().any(|send| send.eq_ignore_ascii_case(scope));
     let is_ours = |scope: &str| {
         let lower = scope.to_ascii_lowercase();

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::options::Options;
 use super::Refused;
 use super::book::Book;
+use super::codes::Codes;
 use super::jwt;
 use super::registration::Proof;
 
@@ -22,6 +23,8 @@ pub(in crate::simulator) struct Ledger {
     access: Book<Access>,
     refresh: Book<Refresh>,
     devices: Book<Device>,
+    /// Of sign-ins in a browser.
+    pub(super) codes: Codes,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,12 @@ pub(super) struct Approved {
 
 impl Ledger {
     pub(in crate::simulator) fn new() -> Self {
-        Self { access: Book::with_room(ROOM), refresh: Book::with_room(ROOM), devices: Book::with_room(ROOM) }
+        Self {
+            access: Book::with_room(ROOM),
+            refresh: Book::with_room(ROOM),
+            devices: Book::with_room(ROOM),
+            codes: Codes::new(),
+        }
     }
 
     /// Issues an access token; `over` and [`Options::claims`] are put over its claims.
@@ -174,13 +182,14 @@ impl Ledger {
         Ok(refresh.mailbox.clone())
     }
 
-    /// Whose refresh token or approved device code this is.
+    /// Whose refresh token, approved device code or authorization code this is.
     pub(super) fn owner(&self, token: &str) -> Option<String> {
         let device = |token| match &self.devices.entry(token)?.decision {
             Decision::Approved(mailbox) => Some(mailbox.clone()),
             Decision::Pending | Decision::Denied => None,
         };
-        self.refresh.entry(token).map(|refresh| refresh.mailbox.clone()).or_else(|| device(token))
+        let refresh = self.refresh.entry(token).map(|refresh| refresh.mailbox.clone());
+        refresh.or_else(|| device(token)).or_else(|| self.codes.owner(token))
     }
 
     /// Ends every refresh token of a mailbox, as a password reset does.

@@ -1,6 +1,10 @@
-//! Entra ID: the token endpoint, the device code endpoint and the page for the code, in plain HTTP on loopback.
+//! Entra ID: the token endpoint, the device code endpoint and the page for the code, the authorize endpoint with its pages; in plain HTTP
+//! on loopback.
 
+mod authorize;
+mod authorize_page;
 mod book;
+mod codes;
 mod grants;
 mod jwt;
 mod ledger;
@@ -11,6 +15,7 @@ mod registration;
 #[cfg(test)]
 mod tests;
 
+use authorize::{NotShown, Request};
 pub(super) use ledger::{Bearer, Ledger};
 use refused::Refused;
 pub(super) use registration::Registration;
@@ -20,7 +25,7 @@ use std::sync::Arc;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{ConnectInfo, Form, Path, Query, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, DATE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::map_response_with_state;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -36,6 +41,9 @@ use line::{Hangup, Switchboard};
 
 /// As Microsoft says it.
 const WRONG_CODE: &str = "That code didn't work. Check the code and try again.";
+
+/// As Microsoft says it.
+const WRONG_NAME: &str = "This username may be incorrect. Make sure you typed it correctly.";
 
 /// Serves until `stop`, then hangs up on everybody.
 pub(super) async fn serve(cloud: Arc<Cloud>, listener: TcpListener, stop: CancellationToken) {
@@ -53,6 +61,7 @@ fn router(cloud: Arc<Cloud>) -> Router {
     Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/{tenant}/oauth2/v2.0/devicecode", post(device_code))
+        .route("/{tenant}/oauth2/v2.0/authorize", get(authorize).post(authorize_decide))
         .route(DEVICE_PAGE, get(show_page).post(submit_page))
         .route("/", get(|| async { Redirect::to(DEVICE_PAGE) }))
         .layer(map_response_with_state(Arc::clone(&cloud), with_headers))
@@ -67,7 +76,9 @@ async fn with_headers(State(cloud): State<Arc<Cloud>>, mut response: Response) -
         headers.insert(DATE, date);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'";
+    // Browsers apply form-action to the redirect behind a form, too: a consent leads to the application's own port.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; \
+                  form-action 'self' http://localhost:* http://127.0.0.1:*";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     response
 }
@@ -147,6 +158,63 @@ async fn struck(cloud: &Cloud, phase: Phase, about: About<'_>, hangup: &Hangup, 
             Some(refused::html(503, None))
         }
     }
+}
+
+async fn authorize(
+    State(cloud): State<Arc<Cloud>>,
+    Path(tenant): Path<String>,
+    Query(query): Query<grants::Form>,
+) -> Response {
+    let request = match Request::read(&cloud, &tenant, &query) {
+        Ok(request) => request,
+        Err(not_shown) => return turned_away(&cloud, not_shown),
+    };
+    match cloud.options.auto_approve.as_deref().and_then(|person| cloud.options.mailbox(person)) {
+        Some(mailbox) => signed_in(&cloud, &request, &mailbox.address),
+        None => authorize_page::pick_account(&cloud, &request, None, "").into_response(),
+    }
+}
+
+async fn authorize_decide(
+    State(cloud): State<Arc<Cloud>>,
+    Path(tenant): Path<String>,
+    Form(form): Form<grants::Form>,
+) -> Response {
+    let request = match Request::read(&cloud, &tenant, &form) {
+        Ok(request) => request,
+        Err(not_shown) => return turned_away(&cloud, not_shown),
+    };
+    let typed = form.get("mailbox").map(|mailbox| mailbox.trim()).unwrap_or_default();
+    let Some(mailbox) = cloud.options.mailbox(typed) else {
+        return authorize_page::pick_account(&cloud, &request, Some(WRONG_NAME), typed).into_response();
+    };
+    match form.get("action").map(String::as_str) {
+        Some("accept") => signed_in(&cloud, &request, &mailbox.address),
+        Some("cancel") => {
+            cloud.emit(|| Event::ConsentDenied { mailbox: mailbox.address.clone() });
+            Redirect::to(request.denied(&cloud).as_str()).into_response()
+        }
+        _ => authorize_page::consent(&request, &mailbox.address).into_response(),
+    }
+}
+
+/// Off to the application with a code.
+fn signed_in(cloud: &Cloud, request: &Request<'_>, mailbox: &str) -> Response {
+    cloud.emit(|| Event::Consented { mailbox: mailbox.to_owned() });
+    Redirect::to(request.consented(cloud, mailbox).as_str()).into_response()
+}
+
+fn turned_away(cloud: &Cloud, not_shown: NotShown) -> Response {
+    let (refused, response) = match not_shown {
+        NotShown::Page(refused) => {
+            let page = authorize_page::sorry(cloud, &refused);
+            (refused, (StatusCode::BAD_REQUEST, page).into_response())
+        }
+        NotShown::Redirect(refused, back) => (refused, Redirect::to(back.as_str()).into_response()),
+    };
+    let (error, aadsts) = refused.summary();
+    cloud.emit(|| Event::TokenRefused { grant: "authorize".to_owned(), error, aadsts });
+    response
 }
 
 async fn show_page(State(cloud): State<Arc<Cloud>>, Query(query): Query<grants::Form>) -> Html<String> {

@@ -41,12 +41,13 @@ impl Refused {
         (self.row.error.clone().unwrap_or_else(|| format!("HTTP {}", self.row.status)), self.row.aadsts)
     }
 
-    /// As it goes over the wire.
-    pub(super) fn response(&self, cloud: &Cloud) -> Response {
-        let Some(error) = &self.row.error else {
-            return html(self.row.status, self.row.retry_after);
-        };
-        let now = cloud.now().strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+    /// The description with its number in front, as programs and pages show it.
+    pub(super) fn text(&self, cloud: &Cloud) -> String {
+        self.words(cloud, &jwt::guid(), &jwt::guid())
+    }
+
+    fn words(&self, cloud: &Cloud, trace: &str, correlation: &str) -> String {
+        let now = now(cloud);
         let mut values: Vec<(&str, &str)> = self.values.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let scope = "https://foo.microsoft.com/mail.read";
         values.extend([
@@ -60,14 +61,21 @@ impl Refused {
             ("grant", "client_credentials"),
         ]);
         let description = texts::fill(&self.row.description, &values);
-        let (trace, correlation) = (jwt::guid(), jwt::guid());
         let prefix = if self.row.aadsts == 0 { String::new() } else { format!("AADSTS{}: ", self.row.aadsts) };
+        format!("{prefix}{description} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {now}")
+    }
+
+    /// As it goes over the wire.
+    pub(super) fn response(&self, cloud: &Cloud) -> Response {
+        let Some(error) = &self.row.error else {
+            return html(self.row.status, self.row.retry_after);
+        };
+        let (trace, correlation) = (jwt::guid(), jwt::guid());
         let mut body = json!({
             "error": error,
-            "error_description":
-                format!("{prefix}{description} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {now}"),
+            "error_description": self.words(cloud, &trace, &correlation),
             "error_codes": if self.row.aadsts == 0 { json!([]) } else { json!([self.row.aadsts]) },
-            "timestamp": now,
+            "timestamp": now(cloud),
             "trace_id": trace,
             "correlation_id": correlation,
             "error_uri": format!("{}/error?code={}", cloud.http_base(), self.row.aadsts),
@@ -77,6 +85,10 @@ impl Refused {
         }
         respond(self.row.status, "application/json; charset=utf-8", self.row.retry_after, body.to_string())
     }
+}
+
+fn now(cloud: &Cloud) -> String {
+    cloud.now().strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 impl From<&'static OAuthRow> for Refused {

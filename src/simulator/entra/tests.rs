@@ -266,3 +266,121 @@ async fn the_date_is_the_simulators() {
     assert_eq!(response.headers()["date"], "Sun, 06 Nov 1994 08:49:37 GMT");
     assert_eq!(response.headers()["cache-control"], "no-store");
 }
+
+/// A request as a native application makes it; the challenge is that of RFC 7636, appendix B.
+const REQUEST: [(&str, &str); 7] = [
+    ("client_id", CLIENT),
+    ("redirect_uri", "http://localhost:40123/"),
+    ("response_type", "code"),
+    ("scope", SCOPE),
+    ("state", "st4te&x"),
+    ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+    ("code_challenge_method", "S256"),
+];
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+fn changed<'a>(name: &str, value: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
+    let fields = REQUEST.into_iter().filter(|(field, _)| *field != name || value.is_some());
+    fields.map(|(field, own)| (field, if field == name { value.unwrap_or_default() } else { own })).collect()
+}
+
+fn with_query(url: &str, fields: &[(&str, &str)]) -> reqwest::Url {
+    reqwest::Url::parse_with_params(url, fields).unwrap()
+}
+
+/// Status, page, and where the browser is sent to.
+async fn authorize(
+    microsoft: &Simulator,
+    fields: &[(&str, &str)],
+    decision: Option<(&str, &str)>,
+) -> (u16, String, String) {
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let mut form = fields.to_vec();
+    let request = match decision {
+        None => http.get(with_query(&microsoft.authorize_url(), &form)),
+        Some((mailbox, action)) => {
+            form.extend([("mailbox", mailbox), ("action", action)]);
+            http.post(microsoft.authorize_url()).form(&form)
+        }
+    };
+    let response = request.send().await.unwrap();
+    let location = response.headers().get("location").map(|to| to.to_str().unwrap().to_owned()).unwrap_or_default();
+    (response.status().as_u16(), response.text().await.unwrap(), location)
+}
+
+/// The parameters of where the browser is sent to.
+fn parameters(location: &str) -> std::collections::HashMap<String, String> {
+    reqwest::Url::parse(location).unwrap().query_pairs().into_owned().collect()
+}
+
+#[tokio::test]
+async fn a_person_signs_in_with_a_browser() {
+    let microsoft = microsoft(|options| options.mailboxes.push(Mailbox::new("o'hara&co@contoso.com"))).await;
+    let (status, page, _) = authorize(&microsoft, &REQUEST, None).await;
+    assert_eq!(status, 200);
+    assert!(page.contains("Pick an account") && page.contains("value=\"o&#39;hara&amp;co@contoso.com\""), "{page}");
+    assert!(page.contains("value=\"st4te&amp;x\""), "{page}");
+    let (_, page, _) = authorize(&microsoft, &REQUEST, Some(("<b>@x", ""))).await;
+    assert!(page.contains("This username may be incorrect") && page.contains("&lt;b&gt;@x"), "{page}");
+    let (_, page, _) = authorize(&microsoft, &REQUEST, Some((MAILBOX, ""))).await;
+    assert!(page.contains("Permissions requested") && page.contains("Maintain access"), "{page}");
+    let (status, _, denied) = authorize(&microsoft, &REQUEST, Some((MAILBOX, "cancel"))).await;
+    let denied = parameters(&denied);
+    assert_eq!((status, denied["error"].as_str(), denied["state"].as_str()), (303, "access_denied", "st4te&x"));
+    assert!(denied["error_description"].starts_with("AADSTS65004: "));
+    let (_, _, back) = authorize(&microsoft, &REQUEST, Some((MAILBOX, "accept"))).await;
+    assert!(back.starts_with("http://localhost:40123/?code="), "{back}");
+    let back = parameters(&back);
+    assert_eq!(back["state"], "st4te&x");
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", CLIENT),
+        ("code", &back["code"]),
+        ("redirect_uri", "http://localhost:40123/"),
+        ("code_verifier", VERIFIER),
+    ];
+    let (status, answer) = post(&microsoft.token_url(), &form).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(refresh(&microsoft, text(&answer, "refresh_token")).await.0, 200);
+    assert_eq!(post(&microsoft.token_url(), &form).await.1["error_codes"][0], 54005);
+}
+
+#[tokio::test]
+async fn who_is_not_registered_gets_a_page_and_no_redirect() {
+    let microsoft = microsoft(|_| ()).await;
+    for (fields, number) in [
+        (changed("client_id", Some("another")), "AADSTS700016"),
+        (changed("client_id", None), "AADSTS900144"),
+        (changed("redirect_uri", Some("http://127.0.0.1:40123/")), "AADSTS50011"),
+        (changed("redirect_uri", Some("https://evil.example/")), "AADSTS50011"),
+        (changed("redirect_uri", Some("no address")), "AADSTS90023"),
+        (changed("redirect_uri", None), "AADSTS50011"),
+    ] {
+        for decision in [None, Some((MAILBOX, "accept"))] {
+            let (status, page, location) = authorize(&microsoft, &fields, decision).await;
+            assert_eq!((status, location.as_str()), (400, ""), "{fields:?}");
+            assert!(page.contains(number), "{fields:?}: {page}");
+        }
+    }
+    let url = format!("http://{}/fabrikam.example/oauth2/v2.0/authorize", microsoft.http_addr());
+    let response = http().get(with_query(&url, &REQUEST)).send().await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert!(response.text().await.unwrap().contains("AADSTS90002"));
+}
+
+#[tokio::test]
+async fn other_mistakes_of_a_request_are_told_to_the_application() {
+    let microsoft = microsoft(|_| ()).await;
+    for (fields, error) in [
+        (changed("response_type", Some("token")), "invalid_request"),
+        (changed("response_type", None), "invalid_request"),
+        (changed("scope", Some("https://graph.microsoft.com/Mail.Send")), "invalid_scope"),
+        (changed("code_challenge_method", Some("plain")), "invalid_request"),
+        (changed("code_challenge_method", None), "invalid_request"),
+        (changed("code_challenge", Some("short")), "invalid_request"),
+    ] {
+        let (status, _, location) = authorize(&microsoft, &fields, None).await;
+        let back = parameters(&location);
+        assert_eq!((status, back["error"].as_str(), back["state"].as_str()), (303, error, "st4te&x"), "{fields:?}");
+    }
+}
