@@ -1,5 +1,9 @@
 //! `login`: signs an account in, through the running relay or without one.
 
+mod browser;
+mod loopback;
+mod page;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,6 +11,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
+
+use browser::Keeper;
 
 use super::{Client, ControlError, load, show};
 use crate::clock::Clock;
@@ -23,9 +29,19 @@ use crate::store::{Change, DataDir, HoldCause, NoKey, Store};
 pub(super) struct LoginArgs {
     /// The account's mailbox
     mailbox: Address,
+    /// Sign in with a browser: on this machine, or by pasting the address at which a browser elsewhere ends
+    #[arg(long, conflicts_with = "refresh_token_file")]
+    browser: bool,
     /// Take in a refresh token that was obtained elsewhere, instead of asking a person to sign in
     #[arg(long, value_name = "FILE")]
     refresh_token_file: Option<PathBuf>,
+}
+
+/// How somebody signs in.
+enum How {
+    Device,
+    Browser,
+    Token(Secret),
 }
 
 /// Signs in.
@@ -38,11 +54,15 @@ pub(super) async fn run(path: &Path, args: LoginArgs) -> anyhow::Result<ExitCode
     if account.grant == Grant::Application {
         return try_application(&config, &account, &args).await;
     }
-    let token = args.refresh_token_file.as_deref().map(read_token).transpose()?;
+    let how = match &args.refresh_token_file {
+        Some(file) => How::Token(read_token(file)?),
+        None if args.browser => How::Browser,
+        None => How::Device,
+    };
     let client = Client::new(&config.data_dir)?;
     let done = match client.status().await {
-        Ok(_) => through_relay(&client, &account.mailbox, token).await?,
-        Err(ControlError::NotRunning(_)) => alone(&config, &account, token).await?,
+        Ok(_) => through_relay(&client, &account, how).await?,
+        Err(ControlError::NotRunning(_)) => alone(&config, &account, how).await?,
         Err(error) => return Err(error.into()),
     };
     if let Some(why) = &done.unproven {
@@ -90,34 +110,53 @@ fn read_token(file: &Path) -> anyhow::Result<Secret> {
     Ok(Secret::new(token))
 }
 
-async fn through_relay(client: &Client, mailbox: &Address, token: Option<Secret>) -> anyhow::Result<LoginDone> {
-    if let Some(token) = token {
-        return Ok(client.login_take_in(mailbox, &token).await?);
+async fn through_relay(client: &Client, account: &Account, how: How) -> anyhow::Result<LoginDone> {
+    let mailbox = &account.mailbox;
+    match how {
+        How::Token(token) => Ok(client.login_take_in(mailbox, &token).await?),
+        How::Browser => browser::run(Keeper::Relay(client), account).await,
+        How::Device => {
+            tell(&client.login_begin(mailbox).await?);
+            Ok(client.login_wait(mailbox).await?)
+        }
     }
-    tell(&client.login_begin(mailbox).await?);
-    Ok(client.login_wait(mailbox).await?)
 }
 
-async fn alone(config: &Config, account: &Account, token: Option<Secret>) -> anyhow::Result<LoginDone> {
+async fn alone(config: &Config, account: &Account, how: How) -> anyhow::Result<LoginDone> {
     let environment = Environment::of_process();
     let _lock = DataDir::lock(&config.data_dir)?;
     let store = Store::open(&config.data_dir)?;
     let vault = open_vault(config, &environment, &store, NoKey::Make).await?;
     let shelf = VaultShelf::new(store.clone(), vault);
-    let clock = Clock::system();
     let secrets = Arc::new(move |source: &SecretSource| source.read(&environment));
-    let tools = LoginTools { secrets, clock: clock.clone(), timeouts: Timeouts::default() };
-    let (stored, untried) = if let Some(token) = token {
-        let has_sign_in = store.sign_in(&account.mailbox).await?.is_some();
-        take_in_untried(account, token, &tools, has_sign_in).await?
-    } else {
-        let login = DeviceLogin::start(account, &tools).await?;
-        tell(&DevicePrompt::of(&login, account));
-        (login.wait(&tools, &CancellationToken::new()).await?, None)
-    };
-    let done = keep(&store, &shelf, stored, &clock).await;
+    let tools = LoginTools { secrets, clock: Clock::system(), timeouts: Timeouts::default() };
+    let done = sign_in(&store, &shelf, account, how, &tools).await;
     store.close().await;
-    Ok(LoginDone { unproven: untried.map(|error| error.to_string()), ..done? })
+    done
+}
+
+async fn sign_in(
+    store: &Store,
+    shelf: &VaultShelf,
+    account: &Account,
+    how: How,
+    tools: &LoginTools,
+) -> anyhow::Result<LoginDone> {
+    match how {
+        How::Browser => browser::run(Keeper::Alone { store, shelf, tools }, account).await,
+        How::Token(token) => {
+            let has_sign_in = store.sign_in(&account.mailbox).await?.is_some();
+            let (stored, untried) = take_in_untried(account, token, tools, has_sign_in).await?;
+            let done = keep(store, shelf, stored, &tools.clock).await?;
+            Ok(LoginDone { unproven: untried.map(|error| error.to_string()), ..done })
+        }
+        How::Device => {
+            let login = DeviceLogin::start(account, tools).await?;
+            tell(&DevicePrompt::of(&login, account));
+            let stored = login.wait(tools, &CancellationToken::new()).await?;
+            keep(store, shelf, stored, &tools.clock).await
+        }
+    }
 }
 
 async fn keep(store: &Store, shelf: &VaultShelf, stored: StoredSignIn, clock: &Clock) -> anyhow::Result<LoginDone> {

@@ -11,8 +11,8 @@ use super::SOCKET;
 use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
-    AccountView, DevicePrompt, LoginDone, MessageDetail, MessageView, OpsError, Released, Selection, SendTest, Status,
-    Tested, Tried,
+    AccountView, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone, MessageDetail, MessageView,
+    OpsError, Released, Selection, SendTest, Status, Tested, Tried,
 };
 
 /// Why an order was not carried out.
@@ -121,6 +121,25 @@ impl Client {
     /// Waits until the person is done.
     pub async fn login_wait(&self, mailbox: &Address) -> Result<LoginDone, ControlError> {
         self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "wait"], NOTHING).await
+    }
+
+    /// Begins a sign-in with a browser that ends at this port.
+    pub async fn login_browser_begin(&self, mailbox: &Address, port: u16) -> Result<BrowserPrompt, ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "browser", "begin"], Some(&port)).await
+    }
+
+    /// Waits until a sign-in with a browser is over: done, or why not.
+    pub async fn login_browser_wait(&self, mailbox: &Address, number: u64) -> Result<(), ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "browser", "wait"], Some(&number)).await
+    }
+
+    /// Hands over the address at which a browser ended.
+    pub async fn login_browser_answer(
+        &self,
+        mailbox: &Address,
+        redirect: &BrowserRedirect,
+    ) -> Result<BrowserAnswer, ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "browser", "answer"], Some(redirect)).await
     }
 
     /// Hands over a refresh token that was obtained elsewhere.

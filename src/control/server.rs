@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Secret;
 use crate::message::{Address, QueueId};
-use crate::ops::{Ops, OpsError, Selection, SendTest};
+use crate::ops::{BrowserRedirect, Ops, OpsError, Selection, SendTest};
 
 /// Owner and group may order operations; whoever may read the data folder is one of them.
 const MODE: u32 = 0o660;
@@ -54,6 +54,9 @@ fn router(ops: Ops) -> Router {
         .route("/accounts/{mailbox}/login/application", post(login_application))
         .route("/accounts/{mailbox}/login/begin", post(login_begin))
         .route("/accounts/{mailbox}/login/wait", post(login_wait))
+        .route("/accounts/{mailbox}/login/browser/begin", post(login_browser_begin))
+        .route("/accounts/{mailbox}/login/browser/wait", post(login_browser_wait))
+        .route("/accounts/{mailbox}/login/browser/answer", post(login_browser_answer))
         .route("/accounts/{mailbox}/login/refresh-token", post(login_take_in))
         .route("/send-test", post(send_test))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -119,6 +122,39 @@ async fn login_begin(State(ops): State<Ops>, Segment(mailbox): Segment<String>) 
 async fn login_wait(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
     match address(&mailbox) {
         Ok(mailbox) => answer(async move { ops.login_wait(&mailbox).await }).await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn login_browser_begin(
+    State(ops): State<Ops>,
+    Segment(mailbox): Segment<String>,
+    Json(port): Json<u16>,
+) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(async move { ops.login_browser_begin(&mailbox, port).await }).await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn login_browser_wait(
+    State(ops): State<Ops>,
+    Segment(mailbox): Segment<String>,
+    Json(number): Json<u64>,
+) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(async move { ops.login_browser_wait(&mailbox, number).await }).await,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn login_browser_answer(
+    State(ops): State<Ops>,
+    Segment(mailbox): Segment<String>,
+    Json(redirect): Json<BrowserRedirect>,
+) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(async move { ops.login_browser_answer(&mailbox, &redirect).await }).await,
         Err(error) => refuse(&error),
     }
 }

@@ -1,4 +1,4 @@
-//! Signing an account in while the relay runs.
+//! Signing an account in while the relay runs. At most one sign-in of an account waits for its person: the one begun last.
 
 use std::sync::Arc;
 
@@ -11,11 +11,23 @@ use super::{Ops, OpsError, Tried};
 use crate::config::{Account, Grant, Secret};
 use crate::message::Address;
 use crate::schedule::Event;
-use crate::signin::{DeviceLogin, LoginError, StoredSignIn, take_in_untried};
+use crate::signin::{
+    BrowserLogin, DeviceLogin, LoginError, StoredSignIn, Unanswered, loopback_redirect, take_in_untried,
+};
 
-/// A device sign-in that waits for its person.
+/// A sign-in that waits for its person.
 pub struct Pending {
-    waiting: JoinHandle<Result<StoredSignIn, LoginError>>,
+    /// Tells it from the sign-ins of the same account before and after it.
+    number: u64,
+    how: How,
+    /// It is done, or another one has taken its place.
+    over: CancellationToken,
+}
+
+enum How {
+    /// By device code; `None` once somebody waits for it.
+    Device(Option<JoinHandle<Result<StoredSignIn, LoginError>>>),
+    Browser(Arc<BrowserLogin>),
 }
 
 /// What the person has to do (RFC 8628 section 3.3).
@@ -61,6 +73,42 @@ impl LoginDone {
     }
 }
 
+/// A sign-in that waits for its browser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrowserPrompt {
+    /// The address to open.
+    pub address: String,
+    /// Until when the browser is waited for.
+    pub expires_at: Timestamp,
+    /// Who has to sign in.
+    pub login: String,
+    /// Which sign-in of the account it is.
+    pub number: u64,
+}
+
+/// Where the browser ended. It holds a code, so it cannot be printed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct BrowserRedirect {
+    /// Which sign-in of the account it is for.
+    pub number: u64,
+    /// The address, or its part from `?` on.
+    pub address: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrowserAnswer {
+    /// Signed in, and put to use.
+    Done(LoginDone),
+    /// It was another address: the sign-in goes on waiting.
+    NotThis(String),
+}
+
+/// What is said to whoever began an earlier sign-in of the same account.
+const SUPERSEDED: &str =
+    "another sign-in of this account was begun meanwhile, so this one is over: finish the newer one, or start again";
+
 impl Ops {
     /// Tries an account to which nobody signs in.
     pub async fn login_application(&self, mailbox: &Address) -> Result<Tried, OpsError> {
@@ -83,29 +131,121 @@ impl Ops {
         hold.map_or_else(|| error.to_owned(), |hold| format!("{error}\n{}", hold.advice))
     }
 
-    /// Begins a device sign-in. An earlier one of the same account that still waits is dropped: its code is worth nothing any more.
+    /// Begins a device sign-in. An earlier one of the same account that still waits is over: whoever began it is told.
     pub async fn login_begin(&self, mailbox: &Address) -> Result<DevicePrompt, OpsError> {
         let account = self.person_account(mailbox)?;
         let login = DeviceLogin::start(&account, &self.login_tools).await.map_err(|error| failed(&error))?;
         let prompt = DevicePrompt::of(&login, &account);
-        let tools = self.login_tools.clone();
-        let waiting = tokio::spawn(async move { login.wait(&tools, &CancellationToken::new()).await });
-        if let Some(earlier) = self.logins.lock().await.insert(account.mailbox.clone(), Pending { waiting }) {
-            earlier.waiting.abort();
-        }
+        let (tools, over) = (self.login_tools.clone(), CancellationToken::new());
+        let stop = over.clone();
+        let waiting = tokio::spawn(async move { login.wait(&tools, &stop).await });
+        self.begun(&account.mailbox, How::Device(Some(waiting)), over).await;
         Ok(prompt)
     }
 
     /// Waits until the person is done, and puts the sign-in to use.
     pub async fn login_wait(&self, mailbox: &Address) -> Result<LoginDone, OpsError> {
-        let pending = self.logins.lock().await.remove(mailbox);
-        let Some(pending) = pending else {
+        let mut logins = self.logins.lock().await;
+        let waiting = match logins.get_mut(mailbox) {
+            Some(Pending { how: How::Device(waiting), number, .. }) => waiting.take().map(|waiting| (waiting, *number)),
+            _ => None,
+        };
+        drop(logins);
+        let Some((waiting, number)) = waiting else {
             return Err(OpsError::NotFound(format!("no sign-in of {mailbox} is under way")));
         };
-        let stored = pending.waiting.await;
-        let stored =
-            stored.map_err(|_| OpsError::Failed("another sign-in of this account was begun meanwhile".into()))?;
-        self.adopt(stored.map_err(|error| failed(&error))?).await
+        let outcome = waiting.await;
+        self.ended(mailbox, number).await;
+        match outcome {
+            Ok(Ok(stored)) => self.adopt(stored).await,
+            // Nothing else stops it.
+            Ok(Err(LoginError::Stopped)) | Err(_) => Err(OpsError::Failed(SUPERSEDED.to_owned())),
+            Ok(Err(error)) => Err(failed(&error)),
+        }
+    }
+
+    /// Begins a sign-in with a browser that ends at this port of the machine. An earlier one of the same account is over, as with
+    /// [`Self::login_begin`].
+    pub async fn login_browser_begin(&self, mailbox: &Address, port: u16) -> Result<BrowserPrompt, OpsError> {
+        let account = self.person_account(mailbox)?;
+        let login = BrowserLogin::start(&account, loopback_redirect(port), &self.login_tools).await;
+        let login = Arc::new(login.map_err(|error| failed(&error))?);
+        let over = CancellationToken::new();
+        let number = self.begun(&account.mailbox, How::Browser(Arc::clone(&login)), over).await;
+        Ok(BrowserPrompt {
+            address: login.address(),
+            expires_at: login.expires_at(),
+            login: account.login.to_string(),
+            number,
+        })
+    }
+
+    /// Waits until a sign-in with a browser cannot come to anything any more: why. `Ok` if it is done.
+    pub async fn login_browser_wait(&self, mailbox: &Address, number: u64) -> Result<(), OpsError> {
+        let (login, over) = self.browser_login(mailbox, number).await?;
+        tokio::select! {
+            () = over.cancelled() => {
+                let is_superseded = self.logins.lock().await.contains_key(mailbox);
+                if is_superseded { Err(OpsError::Failed(SUPERSEDED.to_owned())) } else { Ok(()) }
+            }
+            () = self.clock.sleep_until(login.expires_at()) => {
+                self.ended(mailbox, number).await;
+                Err(failed(&login.expired()))
+            }
+        }
+    }
+
+    /// A browser ended at this address: redeems its code and puts the sign-in to use.
+    pub async fn login_browser_answer(
+        &self,
+        mailbox: &Address,
+        redirect: &BrowserRedirect,
+    ) -> Result<BrowserAnswer, OpsError> {
+        let (login, _) = self.browser_login(mailbox, redirect.number).await?;
+        let stored = match login.answer(&redirect.address, &self.login_tools).await {
+            Ok(stored) => Ok(stored),
+            Err(Unanswered::NotThis(why)) => return Ok(BrowserAnswer::NotThis(why.to_string())),
+            Err(Unanswered::Over(error)) => Err(failed(&error)),
+        };
+        // Whoever began another one meanwhile wants that one.
+        if !self.ended(mailbox, redirect.number).await {
+            return Err(OpsError::Failed(SUPERSEDED.to_owned()));
+        }
+        Ok(BrowserAnswer::Done(self.adopt(stored?).await?))
+    }
+
+    async fn browser_login(
+        &self,
+        mailbox: &Address,
+        number: u64,
+    ) -> Result<(Arc<BrowserLogin>, CancellationToken), OpsError> {
+        match self.logins.lock().await.get(mailbox) {
+            Some(Pending { number: current, how: How::Browser(login), over }) if *current == number => {
+                Ok((Arc::clone(login), over.clone()))
+            }
+            Some(_) => Err(OpsError::Failed(SUPERSEDED.to_owned())),
+            None => Err(OpsError::NotFound(format!("no sign-in of {mailbox} is under way"))),
+        }
+    }
+
+    /// Puts a sign-in in the place of an earlier one of this account; its number.
+    async fn begun(&self, mailbox: &Address, how: How, over: CancellationToken) -> u64 {
+        let number = rand::random();
+        let earlier = self.logins.lock().await.insert(mailbox.clone(), Pending { number, how, over });
+        if let Some(earlier) = earlier {
+            earlier.over.cancel();
+        }
+        number
+    }
+
+    /// A sign-in is over; false if it was already.
+    async fn ended(&self, mailbox: &Address, number: u64) -> bool {
+        let mut logins = self.logins.lock().await;
+        let is_current = logins.get(mailbox).is_some_and(|pending| pending.number == number);
+        if is_current && let Some(pending) = logins.remove(mailbox) {
+            pending.over.cancel();
+        }
+        is_current
     }
 
     /// Takes in a refresh token that was obtained elsewhere.

@@ -23,7 +23,7 @@ use crate::signin::{LoginTools, SignIns};
 use crate::store::{ReadError, Store};
 
 pub use account::{AccountView, Released, Tried};
-pub use login::{DevicePrompt, LoginDone};
+pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{AccountStatus, HoldView, PaceView, PauseView, QueueCounts, RemovedAccount, SignInView, Status};
@@ -47,7 +47,7 @@ pub struct Ops {
     pub clock: Clock,
     /// When the relay started.
     pub started_at: Timestamp,
-    /// Device sign-ins that wait for their person.
+    /// Sign-ins that wait for their person.
     pub logins: Arc<Mutex<HashMap<Address, login::Pending>>>,
 }
 

@@ -68,6 +68,15 @@ pub struct OAuthError {
     pub date: Option<Timestamp>,
 }
 
+impl OAuthError {
+    /// A refusal that a browser brought back (RFC 6749 section 4.1.2.1): it has no status.
+    pub(super) fn from_redirect(error: &str, description: &str) -> Self {
+        let description = bounded(description, MAX_DESCRIPTION);
+        let codes = named_codes(&description);
+        Self { error: bounded(error, MAX_NAME), description, codes, ..Self::default() }
+    }
+}
+
 impl fmt::Display for OAuthError {
     /// One line: Microsoft's first sentences without its ids, or the bare `error` if there is no description.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -70,6 +70,16 @@ impl TokenEndpoint {
         })
     }
 
+    /// The registration's id.
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// What is asked for, parted by spaces.
+    pub(super) fn scope(&self) -> &str {
+        &self.scope
+    }
+
     /// Whether it can start a device sign-in.
     pub fn has_device_flow(&self) -> bool {
         self.device.is_some()
@@ -87,6 +97,27 @@ impl TokenEndpoint {
         let form = self.form(credential, [("grant_type", "client_credentials")], true);
         let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
         answer.map_err(|error| error.without(&secrets(None, credential)))
+    }
+
+    /// Redeems the code that a browser brought back (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+    pub(super) async fn redeem_code(
+        &self,
+        code: &Secret,
+        redirect_uri: &str,
+        verifier: &Secret,
+        credential: &Credential,
+    ) -> Result<Tokens, EndpointError> {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", code.expose()),
+            ("redirect_uri", redirect_uri),
+            ("code_verifier", verifier.expose()),
+        ];
+        let form = self.form(credential, fields, false);
+        let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
+        let mut secrets = secrets(Some(code), credential);
+        secrets.push(verifier);
+        answer.map_err(|error| error.without(&secrets))
     }
 
     /// Asks for a device code (RFC 8628 section 3.1); `None` if the account has no device endpoint.

@@ -1,4 +1,5 @@
-//! What a person starts: signing in by device code (RFC 8628), and taking in a refresh token obtained elsewhere.
+//! What a person starts: signing in by device code (RFC 8628), and taking in a refresh token obtained elsewhere. Signing in with a browser
+//! is in `browser.rs`; why nobody is signed in is said here for all of them.
 //!
 //! Works with and without a running relay: both end with a [`StoredSignIn`], which the caller commits - through
 //! [`SignIns::adopt`](super::SignIns::adopt) or, without a relay, through the shelf itself. Nothing is written here.
@@ -67,9 +68,14 @@ pub enum LoginError {
     /// The code was not typed in time.
     #[error("the code was not used in time. Start again: xoauth2-relay login {0}")]
     Expired(Address),
-    /// The person said no.
-    #[error("the sign-in was declined in the browser. Start again and accept: xoauth2-relay login {0}")]
-    Declined(Address),
+    /// The person said no. The command that begins anew.
+    #[error("the sign-in was declined in the browser. Start again and accept: {0}")]
+    Declined(String),
+    /// Nobody came back from the browser in time.
+    #[error(
+        "nobody came back from the browser within 10 minutes: its tab was closed, or the sign-in there was not finished, or the page showed an error. Nothing was changed. Start again, and stay on the page until it says that you are signed in: xoauth2-relay login {0} --browser"
+    )]
+    TabClosed(Address),
     /// Somebody else signed in.
     #[error(
         "{signed_in} signed in, but this account needs {expected}. Use a private browser window, or set login = \"{signed_in}\" in the configuration if that person may send for the mailbox"
@@ -90,18 +96,30 @@ pub enum LoginError {
     NoRefreshToken,
     /// A custom provider without `device_url`.
     #[error(
-        "account {account} has no device_url: set it, or get a refresh token elsewhere{} and take it in with --refresh-token-file",
-        authorize.as_ref().map(|url| format!(" (sign in at {url})")).unwrap_or_default()
+        "account {account} has no device_url: {}",
+        if *.with_browser {
+            format!("sign in with a browser instead: xoauth2-relay login {account} --browser")
+        } else {
+            "set it or authorize_url, or get a refresh token elsewhere and take it in with --refresh-token-file".to_owned()
+        }
     )]
     NoDeviceFlow {
         /// The account.
         account: Address,
-        /// Where a person can sign in with a browser.
-        authorize: Option<String>,
+        /// Whether there is a page on which a person can sign in with a browser.
+        with_browser: bool,
     },
     /// The client secret, certificate or federated token cannot be read.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// A custom provider without `authorize_url`.
+    #[error(
+        "account {0} has no authorize_url: set it to the page on which people sign in, or sign in by device code: xoauth2-relay login {0}"
+    )]
+    NoBrowserFlow(Address),
+    /// `authorize_url` cannot be read. Checked configurations never get here.
+    #[error("{0:?} is no address for authorize_url: {1}")]
+    AuthorizeUrl(String, String),
     /// The endpoint's address or the certificate file is broken.
     #[error(transparent)]
     Endpoint(#[from] EndpointUnusable),
@@ -119,7 +137,7 @@ impl DeviceLogin {
         let answer = endpoint.device_grant(&credential).await;
         let answer = answer.ok_or_else(|| LoginError::NoDeviceFlow {
             account: account.mailbox.clone(),
-            authorize: account.endpoints.authorize.clone(),
+            with_browser: account.endpoints.authorize.is_some(),
         })?;
         let now = tools.clock.now();
         let refused = |error| refused_or(error, account, (asking, now), LoginError::Unreachable);
@@ -188,7 +206,9 @@ impl DeviceLogin {
                 Poll::Slower => interval + SLOWER,
                 Poll::Pause(pause) => interval.max(pause),
                 Poll::Expired => return Err(LoginError::Expired(self.account.mailbox)),
-                Poll::Declined => return Err(LoginError::Declined(self.account.mailbox)),
+                Poll::Declined => {
+                    return Err(LoginError::Declined(format!("xoauth2-relay login {}", self.account.mailbox)));
+                }
                 Poll::Refused => {
                     let advice = advice_at_login(&error, &self.account, &circumstances);
                     return Err(LoginError::Refused { error, advice });
@@ -207,7 +227,10 @@ impl DeviceLogin {
 }
 
 /// What is asked with first: the next secret if there is one, so that a dropped one is not sent again, unless it cannot be read.
-async fn first_credential(account: &Account, tools: &LoginTools) -> Result<(Offer, Credential), CredentialError> {
+pub(super) async fn first_credential(
+    account: &Account,
+    tools: &LoginTools,
+) -> Result<(Offer, Credential), CredentialError> {
     let made = async |offer| credential(&tools.secrets, account, offer, tools.clock.now()).await;
     if account.next_client_secret.is_some() {
         match made(Offer::Next).await {
@@ -219,7 +242,7 @@ async fn first_credential(account: &Account, tools: &LoginTools) -> Result<(Offe
 }
 
 /// Whether it is the client's secret that was refused: another one may be taken.
-fn is_about_client(error: &EndpointError) -> bool {
+pub(super) fn is_about_client(error: &EndpointError) -> bool {
     matches!(error, EndpointError::Answer(answer) if answer.error == "invalid_client")
 }
 
@@ -331,7 +354,8 @@ fn advice_at_login(error: &EndpointError, account: &Account, circumstances: &Cir
     Advice { sentence, command: format!("xoauth2-relay login {}", account.mailbox) }
 }
 
-fn sign_in(
+/// What is kept of the first tokens, if the right person signed in and the sign-in lasts.
+pub(super) fn sign_in(
     account: &Account,
     tokens: &Tokens,
     used: Option<Secret>,
@@ -492,7 +516,10 @@ mod tests {
         let mut without = account.clone();
         without.endpoints.device = None;
         let error = DeviceLogin::start(&without, &tools(&clock)).await.unwrap_err();
-        assert!(matches!(error, LoginError::NoDeviceFlow { .. }));
+        assert!(error.to_string().contains("set it or authorize_url"), "{error}");
+        without.endpoints.authorize = Some("https://login.example/authorize".to_owned());
+        let error = DeviceLogin::start(&without, &tools(&clock)).await.unwrap_err();
+        assert!(error.to_string().contains("xoauth2-relay login lms@contoso.com --browser"), "{error}");
         let mut secretive = account;
         secretive.client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
         let error = DeviceLogin::start(&secretive, &tools(&clock)).await.unwrap_err();

@@ -4,10 +4,12 @@
 //! What happens to a sign-in is told as [`SignInEvent`]s; who holds mail because of it is not decided here. Knows nothing of mail.
 //!
 //! From the inside out: `timing`, `errors`, `inspect` and `skew` are rules, `keeper` decides by them, `task` carries out what it
-//! decides with `endpoint` and [`Shelf`], while an `observer` notices what goes with it; `login` is what a person starts, with or without a running relay.
+//! decides with `endpoint` and [`Shelf`], while an `observer` notices what goes with it; `login` and `browser` are what a person starts, with
+//! or without a running relay.
 
 mod answer;
 mod application;
+mod browser;
 mod claims;
 mod credential;
 mod drop_secret;
@@ -17,6 +19,7 @@ mod inspect;
 pub mod keeper;
 mod login;
 mod observer;
+mod redirect;
 mod round;
 #[cfg(test)]
 mod scripted;
@@ -41,6 +44,7 @@ use tokio_util::task::TaskTracker;
 
 pub use answer::{EndpointError, OAuthError, Tokens};
 pub use application::try_application;
+pub use browser::{BrowserLogin, Unanswered, loopback_redirect};
 pub use claims::Claims;
 pub use credential::{Credential, CredentialError, Offer};
 pub use drop_secret::DropError;
@@ -48,6 +52,7 @@ pub use endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 pub use errors::{Advice, Circumstances, Flow, Meaning};
 pub use inspect::{Finding, Flaw};
 pub use login::{DeviceLogin, LoginError, LoginTools, take_in, take_in_untried};
+pub use redirect::{NotThis, is_redirect};
 pub use shelf::{MemoryShelf, Shelf, ShelfError, StoredSignIn};
 pub use status::{AccessToken, HoldView, NoToken, Problem, Published, SignInStatus, Why};
 
