@@ -21,6 +21,22 @@ pub fn client(program: &str) -> Option<PathBuf> {
     found
 }
 
+/// Node.js as new as playwright-core and oidc-provider want it, unless it is to be left out. Debian 12 has an older one.
+pub fn modern_node() -> Option<PathBuf> {
+    let node = client("node")?;
+    let version = run(Command::new(&node).arg("--version")).stdout;
+    let version = String::from_utf8_lossy(&version).trim().trim_start_matches('v').to_owned();
+    let is_modern =
+        version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 20);
+    if !is_modern {
+        left_out_without(
+            "Node.js 20 or later",
+            &format!("this one is {version}; Debian 13 and nodejs.org have later ones"),
+        );
+    }
+    is_modern.then_some(node)
+}
+
 /// What `tests/all` has unpacked under this name, unless it is to be left out.
 pub fn unpacked(name: &str) -> Option<PathBuf> {
     let found =

@@ -2,7 +2,9 @@
 
 mod apps;
 mod bad_input;
+mod browser;
 mod bytes;
+mod chromium;
 mod clients;
 mod command_line;
 mod crash;
@@ -12,8 +14,11 @@ mod dkim;
 mod grants;
 mod interop;
 mod letters;
+mod login;
 mod machine;
 mod oauth_errors;
+mod openid;
+mod person;
 mod protocol;
 mod reload;
 mod sendmail;
