@@ -204,6 +204,7 @@ impl Relay {
 
     /// Ends in three stages: the door is closed, the work under way may finish, and the writer goes last.
     pub async fn stop(self) {
+        self.ops.end_logins().await;
         self.door.end(DOOR_DEADLINE, "a conversation").await;
         let pool = self.pool.clone();
         let hurry = async {

@@ -1,6 +1,6 @@
 //! Signing an account in while the relay runs. At most one sign-in of an account waits for its person: the one begun last.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,38 @@ pub struct Pending {
     /// Tells it from the sign-ins of the same account before and after it.
     number: u64,
     how: How,
-    /// It is done, or another one has taken its place.
-    over: CancellationToken,
+    over: Arc<Over>,
+}
+
+/// That a sign-in is over, for those who wait for it.
+#[derive(Default)]
+struct Over {
+    why: OnceLock<Ending>,
+    told: CancellationToken,
+}
+
+#[derive(Clone, Copy)]
+enum Ending {
+    Done,
+    Superseded,
+    Stopped,
+}
+
+impl Over {
+    fn end(&self, why: Ending) {
+        // The first reason counts.
+        let _ = self.why.set(why);
+        self.told.cancel();
+    }
+
+    /// Why nobody is signed in; `None`: somebody is, or it is not over.
+    fn failure(&self) -> Option<OpsError> {
+        match self.why.get()? {
+            Ending::Done => None,
+            Ending::Superseded => Some(OpsError::Failed(SUPERSEDED.to_owned())),
+            Ending::Stopped => Some(OpsError::Failed(STOPPED.to_owned())),
+        }
+    }
 }
 
 enum How {
@@ -108,6 +138,9 @@ pub enum BrowserAnswer {
 /// What is said to whoever began an earlier sign-in of the same account.
 const SUPERSEDED: &str =
     "another sign-in of this account was begun meanwhile, so this one is over: finish the newer one, or start again";
+/// What is said when the relay stops.
+const STOPPED: &str =
+    "the relay was stopped before anybody had signed in: sign in again, once it runs or while it does not";
 
 impl Ops {
     /// Tries an account to which nobody signs in.
@@ -136,8 +169,8 @@ impl Ops {
         let account = self.person_account(mailbox)?;
         let login = DeviceLogin::start(&account, &self.login_tools).await.map_err(|error| failed(&error))?;
         let prompt = DevicePrompt::of(&login, &account);
-        let (tools, over) = (self.login_tools.clone(), CancellationToken::new());
-        let stop = over.clone();
+        let (tools, over) = (self.login_tools.clone(), Arc::new(Over::default()));
+        let stop = over.told.clone();
         let waiting = tokio::spawn(async move { login.wait(&tools, &stop).await });
         self.begun(&account.mailbox, How::Device(Some(waiting)), over).await;
         Ok(prompt)
@@ -147,20 +180,24 @@ impl Ops {
     pub async fn login_wait(&self, mailbox: &Address) -> Result<LoginDone, OpsError> {
         let mut logins = self.logins.lock().await;
         let waiting = match logins.get_mut(mailbox) {
-            Some(Pending { how: How::Device(waiting), number, .. }) => waiting.take().map(|waiting| (waiting, *number)),
-            _ => None,
+            Some(Pending { how: How::Device(waiting), number, over }) => {
+                waiting.take().map(|waiting| (waiting, *number, Arc::clone(over)))
+            }
+            Some(Pending { how: How::Browser(_), .. }) => return Err(OpsError::Failed(SUPERSEDED.to_owned())),
+            None => None,
         };
         drop(logins);
-        let Some((waiting, number)) = waiting else {
+        let Some((waiting, number, over)) = waiting else {
             return Err(OpsError::NotFound(format!("no sign-in of {mailbox} is under way")));
         };
         let outcome = waiting.await;
         self.ended(mailbox, number).await;
+        if let Some(failure) = over.failure() {
+            return Err(failure);
+        }
         match outcome {
-            Ok(Ok(stored)) => self.adopt(stored).await,
-            // Nothing else stops it.
-            Ok(Err(LoginError::Stopped)) | Err(_) => Err(OpsError::Failed(SUPERSEDED.to_owned())),
-            Ok(Err(error)) => Err(failed(&error)),
+            Ok(stored) => self.adopt(stored.map_err(|error| failed(&error))?).await,
+            Err(_) => Err(OpsError::Failed("this failed within the relay; see its log".to_owned())),
         }
     }
 
@@ -170,7 +207,7 @@ impl Ops {
         let account = self.person_account(mailbox)?;
         let login = BrowserLogin::start(&account, loopback_redirect(port), &self.login_tools).await;
         let login = Arc::new(login.map_err(|error| failed(&error))?);
-        let over = CancellationToken::new();
+        let over = Arc::default();
         let number = self.begun(&account.mailbox, How::Browser(Arc::clone(&login)), over).await;
         Ok(BrowserPrompt {
             address: login.address(),
@@ -184,10 +221,7 @@ impl Ops {
     pub async fn login_browser_wait(&self, mailbox: &Address, number: u64) -> Result<(), OpsError> {
         let (login, over) = self.browser_login(mailbox, number).await?;
         tokio::select! {
-            () = over.cancelled() => {
-                let is_superseded = self.logins.lock().await.contains_key(mailbox);
-                if is_superseded { Err(OpsError::Failed(SUPERSEDED.to_owned())) } else { Ok(()) }
-            }
+            () = over.told.cancelled() => over.failure().map_or(Ok(()), Err),
             () = self.clock.sleep_until(login.expires_at()) => {
                 self.ended(mailbox, number).await;
                 Err(failed(&login.expired()))
@@ -201,27 +235,24 @@ impl Ops {
         mailbox: &Address,
         redirect: &BrowserRedirect,
     ) -> Result<BrowserAnswer, OpsError> {
-        let (login, _) = self.browser_login(mailbox, redirect.number).await?;
+        let (login, over) = self.browser_login(mailbox, redirect.number).await?;
         let stored = match login.answer(&redirect.address, &self.login_tools).await {
             Ok(stored) => Ok(stored),
             Err(Unanswered::NotThis(why)) => return Ok(BrowserAnswer::NotThis(why.to_string())),
             Err(Unanswered::Over(error)) => Err(failed(&error)),
         };
         // Whoever began another one meanwhile wants that one.
-        if !self.ended(mailbox, redirect.number).await {
-            return Err(OpsError::Failed(SUPERSEDED.to_owned()));
+        self.ended(mailbox, redirect.number).await;
+        if let Some(failure) = over.failure() {
+            return Err(failure);
         }
         Ok(BrowserAnswer::Done(self.adopt(stored?).await?))
     }
 
-    async fn browser_login(
-        &self,
-        mailbox: &Address,
-        number: u64,
-    ) -> Result<(Arc<BrowserLogin>, CancellationToken), OpsError> {
+    async fn browser_login(&self, mailbox: &Address, number: u64) -> Result<(Arc<BrowserLogin>, Arc<Over>), OpsError> {
         match self.logins.lock().await.get(mailbox) {
             Some(Pending { number: current, how: How::Browser(login), over }) if *current == number => {
-                Ok((Arc::clone(login), over.clone()))
+                Ok((Arc::clone(login), Arc::clone(over)))
             }
             Some(_) => Err(OpsError::Failed(SUPERSEDED.to_owned())),
             None => Err(OpsError::NotFound(format!("no sign-in of {mailbox} is under way"))),
@@ -229,23 +260,29 @@ impl Ops {
     }
 
     /// Puts a sign-in in the place of an earlier one of this account; its number.
-    async fn begun(&self, mailbox: &Address, how: How, over: CancellationToken) -> u64 {
+    async fn begun(&self, mailbox: &Address, how: How, over: Arc<Over>) -> u64 {
         let number = rand::random();
         let earlier = self.logins.lock().await.insert(mailbox.clone(), Pending { number, how, over });
         if let Some(earlier) = earlier {
-            earlier.over.cancel();
+            earlier.over.end(Ending::Superseded);
         }
         number
     }
 
-    /// A sign-in is over; false if it was already.
-    async fn ended(&self, mailbox: &Address, number: u64) -> bool {
+    /// A sign-in has come to its end by itself.
+    async fn ended(&self, mailbox: &Address, number: u64) {
         let mut logins = self.logins.lock().await;
         let is_current = logins.get(mailbox).is_some_and(|pending| pending.number == number);
         if is_current && let Some(pending) = logins.remove(mailbox) {
-            pending.over.cancel();
+            pending.over.end(Ending::Done);
         }
-        is_current
+    }
+
+    /// Ends every sign-in that still waits for its person, since the relay stops.
+    pub(crate) async fn end_logins(&self) {
+        for (_, pending) in self.logins.lock().await.drain() {
+            pending.over.end(Ending::Stopped);
+        }
     }
 
     /// Takes in a refresh token that was obtained elsewhere.

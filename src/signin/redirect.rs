@@ -159,6 +159,17 @@ mod tests {
         assert_eq!(read(text).unwrap(), "access_denied [65004] access_denied: AADSTS65004: User declined to consent.");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_without_the_state_is_ever_taken(text in "[ -~\\n]{0,80}", code in "[a-z]{0,3}") {
+            let state = Secret::new("a-state-that-nobody-guesses");
+            for text in [text.clone(), format!("?code={code}&{text}"), format!("{text}?error={code}&state={text}")] {
+                proptest::prop_assert!(Redirect::read(&text, &state).is_err());
+                let _ = is_redirect(&text);
+            }
+        }
+    }
+
     #[test]
     fn only_what_ends_a_sign_in_is_a_redirect() {
         assert!(is_redirect("code=a"));

@@ -29,14 +29,14 @@ impl Chromium {
 
     /// The browser of another machine: `http://localhost` leads nowhere.
     pub fn elsewhere() -> Option<Self> {
-        Self::with(&["--host-resolver-rules=MAP localhost 127.0.0.2, MAP *.com ~NOTFOUND"])
+        Self::with(&["--host-resolver-rules=MAP localhost 127.0.0.2, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
     }
 
     fn with(switches: &[&str]) -> Option<Self> {
         let node = modern_node()?;
         let chromium = client("chromium")?;
         let modules = unpacked("node_modules/playwright-core")?;
-        let own = ["--host-resolver-rules=MAP *.com ~NOTFOUND"];
+        let own = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"];
         let mut driver = Command::new(node)
             .arg(script("browser.js"))
             .args(if switches.is_empty() { &own } else { switches })

@@ -225,6 +225,23 @@ async fn logins_of_two_accounts_work_side_by_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_while_the_relay_stops_is_told_so() {
+    let site = Site::with(two_people()).await;
+    let relay = site.relay(Clock::system()).await;
+    let ops = relay.ops().clone();
+    let mailbox = mailbox();
+    let somebody = xoauth2_relay::message::Address::parse(SOMEBODY).unwrap();
+    ops.login_begin(&mailbox).await.unwrap();
+    let number = ops.login_browser_begin(&somebody, 1).await.unwrap().number;
+    let (by_code, by_browser, ()) =
+        tokio::join!(ops.login_wait(&mailbox), ops.login_browser_wait(&somebody, number), relay.stop());
+    for told in [by_code.map(|_| ()), by_browser] {
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains("the relay was stopped before anybody had signed in"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_relay_a_second_login_is_told_who_is_in_its_way() {
     let site = Site::with(two_people()).await;
     let mut first = site.login(&[MAILBOX, "--browser"]);

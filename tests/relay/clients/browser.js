@@ -1,4 +1,4 @@
-// Drives Chromium for the tests: a person who opens pages, types, clicks, and looks. Arguments: more switches for Chromium.
+// Drives Chromium for the tests: a person who opens pages, types, clicks, and looks. Arguments: more switches for Chromium, such as which names there are.
 // Obeys the lines on standard input, each a JSON array of an order and its arguments, with one line of JSON each: {"ok": …} or {"error": …}.
 'use strict';
 const fs = require('node:fs');
@@ -7,7 +7,6 @@ const path = require('node:path');
 const readline = require('node:readline');
 const { chromium } = require('playwright-core');
 
-// Only this machine is reachable, whatever a page asks for.
 const SWITCHES = [
     '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
