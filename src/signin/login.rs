@@ -124,7 +124,7 @@ pub enum LoginError {
     #[error(transparent)]
     Endpoint(#[from] EndpointUnusable),
     /// Told to stop before the person was done.
-    #[error("stopped before anybody signed in")]
+    #[error("stopped before anybody signed in; nothing was changed")]
     Stopped,
 }
 

@@ -252,6 +252,40 @@ async fn without_a_relay_a_second_login_is_told_who_is_in_its_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_it_and_changes_nothing() {
+    let site = Site::with(two_people()).await;
+    let mut login = site.login(&[MAILBOX, "--browser"]);
+    let address = login.address().await;
+    login.paste("not yet");
+    // It has read this, so it waits.
+    login.until("Still waiting").await;
+    login.interrupt();
+    fails(login, &["stopped before anybody signed in; nothing was changed"]).await;
+    assert!(http().get(format!("http://127.0.0.1:{}/", port(&address))).send().await.is_err(), "the port is closed");
+    let mut next = site.login(&[MAILBOX, "--browser"]);
+    assert_eq!(get(&decide(&next.address().await, MAILBOX, "accept").await).await.0, 200);
+    assert_eq!(next.ended().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_endpoint_for_device_codes_the_browser_is_pointed_out_and_the_reverse() {
+    let site = Site::edited(two_people(), |config| {
+        let config =
+            config.replace("provider = \"microsoft\"\ntenant = \"contoso.onmicrosoft.com\"", "provider = \"custom\"");
+        let (first, second) = config.split_at(config.rfind("[[account]]").unwrap());
+        let without = |text: &str, key: &str| {
+            text.lines().filter(|line| !line.starts_with(key)).fold(String::new(), |text, line| text + line + "\n")
+        };
+        without(first, "device_url") + &without(second, "authorize_url")
+    })
+    .await;
+    let device = "has no device_url: sign in with a browser instead: xoauth2-relay login lms@contoso.com --browser";
+    fails(site.login(&[MAILBOX]), &[device]).await;
+    let browser = "has no authorize_url: set it to the page on which people sign in, or sign in by device code: xoauth2-relay login somebody@contoso.com";
+    fails(site.login(&[SOMEBODY, "--browser"]), &[browser]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_confidential_registration_sends_its_secret() {
     let options = Options { client_secret: Some("s3cret~value".to_owned()), ..two_people() };
     let site = Site::with(options).await;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -118,6 +118,12 @@ impl Login {
     /// Types or pastes a line.
     pub fn paste(&mut self, line: &str) {
         writeln!(self.input, "{line}").unwrap();
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        let kill = Command::new("kill").args(["-s", "INT"]).arg(self.child.id().to_string()).status();
+        assert!(kill.unwrap().success());
     }
 
     /// Waits for its end: the exit code, and everything it said.

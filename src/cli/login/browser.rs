@@ -14,7 +14,7 @@ use crate::config::Account;
 use crate::message::Address;
 use crate::ops::{BrowserAnswer, BrowserPrompt, BrowserRedirect, LoginDone};
 use crate::shelf::VaultShelf;
-use crate::signin::{BrowserLogin, LoginTools, Unanswered, loopback_redirect};
+use crate::signin::{BrowserLogin, LoginError, LoginTools, Unanswered, loopback_redirect};
 use crate::store::Store;
 
 /// Addresses of other sign-ins that are put up with.
@@ -81,6 +81,7 @@ async fn wait(begun: &Begun<'_>, loopback: &mut Loopback) -> anyhow::Result<Logi
     for _ in 0..TRIES {
         let (address, browser) = tokio::select! {
             why = over.as_mut() => return Err(why),
+            _ = tokio::signal::ctrl_c() => return Err(LoginError::Stopped.into()),
             Some(Arrival { query, answer }) = loopback.arrival() => (query, Some(answer)),
             Some(address) = pasted.recv() => (address, None),
         };

@@ -201,6 +201,9 @@ async fn nobody_is_needed_where_sign_ins_approve_themselves() {
     let microsoft = microsoft(|options| options.auto_approve = Some(MAILBOX.to_owned())).await;
     let code = device_code(&microsoft).await;
     assert_eq!(ask(&microsoft, &code).await.0, 200);
+    let (status, _, back) = authorize(&microsoft, &REQUEST, None).await;
+    assert_eq!(status, 303);
+    assert!(parameters(&back).contains_key("code"), "{back}");
 }
 
 #[tokio::test]
