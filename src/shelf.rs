@@ -4,12 +4,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::message::Address;
-use crate::signin::{Shelf, ShelfError, StoredSignIn};
-use crate::store::{Change, Fact, SealedSignIn, Store, Vault, VaultError};
+use crate::signin::{Shelf, ShelfError, StoredAccess, StoredSignIn};
+use crate::store::{Change, Fact, SealedAccess, SealedSignIn, Store, Vault, VaultError, crash};
 
 /// What the vault binds a sealed text to, beside the account.
 const CURRENT: &str = "refresh token";
 const PREVIOUS: &str = "previous refresh token";
+const ACCESS: &str = "access token";
 
 /// Sign-ins in the store, sealed.
 pub struct VaultShelf {
@@ -24,12 +25,17 @@ impl VaultShelf {
     }
 
     fn unseal(&self, row: SealedSignIn) -> Result<StoredSignIn, ShelfError> {
-        let SealedSignIn { account, current, previous, signed_in_as, since, refreshed_at } = row;
+        let SealedSignIn { account, current, previous, signed_in_as, since, refreshed_at, refresh_life, access } = row;
         let unusable = |error: VaultError| ShelfError::WrongKey(error.to_string());
         let current = self.vault.open(&account, CURRENT, &current).map_err(unusable)?;
         // A damaged predecessor is no reason to give up a sign-in that works.
         let previous = previous.and_then(|sealed| self.vault.open(&account, PREVIOUS, &sealed).ok());
-        Ok(StoredSignIn { account, current, previous, signed_in_as, since, refreshed_at })
+        // Nor is a damaged access token: the next refresh brings another one.
+        let access = access.and_then(|access| {
+            let SealedAccess { token, received_at, life } = access;
+            Some(StoredAccess { token: self.vault.open(&account, ACCESS, &token).ok()?, received_at, life })
+        });
+        Ok(StoredSignIn { account, current, previous, signed_in_as, since, refreshed_at, refresh_life, access })
     }
 }
 
@@ -37,6 +43,7 @@ impl Shelf for VaultShelf {
     fn load<'a>(&'a self, account: &'a Address) -> BoxFuture<'a, Result<Option<StoredSignIn>, ShelfError>> {
         async move {
             let row = self.store.sign_in(account).await.map_err(|error| ShelfError::Unavailable(error.to_string()))?;
+            crash::point(crash::AFTER_SIGN_IN_LOAD);
             row.map(|row| self.unseal(row)).transpose()
         }
         .boxed()
@@ -44,6 +51,7 @@ impl Shelf for VaultShelf {
 
     fn save(&self, sign_in: StoredSignIn) -> BoxFuture<'_, Result<(), ShelfError>> {
         async move {
+            crash::point(crash::BEFORE_SIGN_IN_WRITE);
             let account = sign_in.account;
             let row = SealedSignIn {
                 current: self.vault.seal(&account, CURRENT, &sign_in.current),
@@ -51,9 +59,16 @@ impl Shelf for VaultShelf {
                 signed_in_as: sign_in.signed_in_as,
                 since: sign_in.since,
                 refreshed_at: sign_in.refreshed_at,
+                refresh_life: sign_in.refresh_life,
+                access: sign_in.access.map(|access| SealedAccess {
+                    token: self.vault.seal(&account, ACCESS, &access.token),
+                    received_at: access.received_at,
+                    life: access.life,
+                }),
                 account,
             };
             let committed = self.store.commit(Change::SignIn(Box::new(row))).await;
+            crash::point(crash::AFTER_SIGN_IN_WRITE);
             committed.map_err(|error| ShelfError::Unavailable(error.to_string()))
         }
         .boxed()

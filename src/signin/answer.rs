@@ -32,6 +32,8 @@ pub struct Tokens {
     pub expires_in: Option<Duration>,
     /// The refresh token that takes the place of the one used; `None`: the old one stays in use.
     pub refresh: Option<Secret>,
+    /// How long the refresh token may lie unused, if the answer says so.
+    pub refresh_life: Option<Duration>,
     /// What was granted, if the answer says so.
     pub scope: Option<String>,
     /// The server's own time, from its `Date` header.
@@ -144,6 +146,10 @@ impl RawAnswer {
             access,
             expires_in: seconds(object.get("expires_in")).map(|life| life.min(LONGEST_LIFE)),
             refresh: secret(&object, "refresh_token"),
+            // As Entra ID names it (24 hours for single-page applications), and as Keycloak does.
+            refresh_life: seconds(object.get("refresh_token_expires_in"))
+                .or_else(|| seconds(object.get("refresh_expires_in")))
+                .map(|life| life.min(LONGEST_LIFE)),
             scope: text(&object, "scope", MAX_DESCRIPTION),
             date: self.date(),
         })
@@ -223,19 +229,25 @@ impl RawAnswer {
     }
 
     /// Seconds or a date (RFC 9110 section 10.2.3); a date counts from the server's own `Date`, so that a wrong clock here does
-    /// not matter.
+    /// not matter; from our own where the server does not tell its.
     fn retry_after(&self) -> Option<Duration> {
         let text = self.retry_after.as_deref()?.trim();
-        let wait = match text.parse::<u64>() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => Duration::try_from(http_date(text)?.duration_since(self.date()?)).ok()?,
+        let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            // More digits than fit are a long time too.
+            Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+        } else {
+            let now = self.date().unwrap_or_else(Timestamp::now);
+            Duration::try_from(http_date(text)?.duration_since(now)).ok()?
         };
         Some(wait.min(LONGEST_RETRY_AFTER))
     }
 }
 
+/// A date in any of the three forms of RFC 9110 section 5.6.7, or as a mail has it.
 fn http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
+    let text = text.trim();
+    let http = httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok());
+    http.or_else(|| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok())
 }
 
 /// What a body that is no JSON object looks like, without quoting it: it may be half an answer with tokens in it.
@@ -278,14 +290,14 @@ fn number(value: &Value) -> Option<u32> {
     }
 }
 
-/// Seconds as a number or, as older endpoints have it, as a string.
+/// Seconds as a number or, as older endpoints have it, as a string. Zero says nothing: nobody hands out what is over already.
 fn seconds(value: Option<&Value>) -> Option<Duration> {
     let seconds = match value? {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    Duration::try_from_secs_f64(seconds).ok()
+    Duration::try_from_secs_f64(seconds).ok().filter(|span| !span.is_zero())
 }
 
 fn secret(object: &Map<String, Value>, field: &str) -> Option<Secret> {
@@ -349,7 +361,7 @@ mod tests {
 
         let bare = answer(200, r#"{"access_token":"A"}"#).tokens().unwrap();
         assert_eq!((bare.life(), bare.refresh), (USUAL_LIFE, None));
-        for odd in ["-5", "null", "1e300", "\"soon\"", "[]"] {
+        for odd in ["-5", "0", "\"0\"", "null", "1e300", "\"soon\"", "[]"] {
             let tokens = answer(200, &format!(r#"{{"access_token":"A","expires_in":{odd}}}"#)).tokens().unwrap();
             assert_eq!(tokens.life(), USUAL_LIFE, "{odd}");
         }
@@ -391,8 +403,35 @@ mod tests {
         assert_eq!(wait("60"), Some(Duration::from_mins(1)));
         assert_eq!(wait("Wed, 21 Oct 2026 07:30:00 GMT"), Some(Duration::from_mins(2)));
         assert_eq!(wait("Wed, 21 Oct 2026 07:00:00 GMT"), None);
-        assert_eq!(wait("86400"), Some(LONGEST_RETRY_AFTER));
-        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("Wednesday, 21-Oct-26 07:30:00 GMT"), Some(Duration::from_mins(2)), "RFC 850");
+        assert_eq!(wait("Wed Oct 21 07:30:00 2026"), Some(Duration::from_mins(2)), "asctime");
+        assert_eq!(wait("Wed, 21 Oct 2099 07:30:00 GMT"), Some(LONGEST_RETRY_AFTER));
+        for absurd in ["86400", "18446744073709551615", "99999999999999999999999999"] {
+            assert_eq!(wait(absurd), Some(LONGEST_RETRY_AFTER), "{absurd}");
+        }
+        for nothing in ["soon", "", "-5", "1e3", "0x10", "12 minutes"] {
+            assert_eq!(wait(nothing), None, "{nothing:?}");
+        }
+        assert_eq!(wait("0"), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_date_without_the_servers_own_time_counts_from_ours() {
+        let in_ten_minutes = std::time::SystemTime::now() + Duration::from_mins(10);
+        let retry_after = Some(httpdate::fmt_http_date(in_ten_minutes));
+        let wait = RawAnswer { status: 503, retry_after, date: None, body: None }.retry_after().unwrap();
+        assert!(wait <= Duration::from_mins(10) && wait > Duration::from_mins(5), "{wait:?}");
+    }
+
+    #[test]
+    fn what_an_endpoint_says_of_the_refresh_tokens_life_is_kept() {
+        let life =
+            |field: &str| answer(200, &format!(r#"{{"access_token":"A"{field}}}"#)).tokens().unwrap().refresh_life;
+        let day = Some(Duration::from_hours(24));
+        assert_eq!(life(""), None);
+        assert_eq!(life(r#","refresh_token_expires_in":86400"#), day);
+        assert_eq!(life(r#","refresh_expires_in":"86400""#), day);
+        assert_eq!(life(r#","refresh_expires_in":0"#), None, "Keycloak's offline tokens");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use reqwest::{Certificate, Client, Url, redirect};
 
 use super::answer::{DeviceGrant, EndpointError, RawAnswer, Tokens};
 use super::credential::Credential;
+use super::proxy::{Proxy, unknown_suspect, untrusted};
 use crate::config::{Account, Secret, SecretError, SecretSource};
 
 /// The most octets of an answer that are read.
@@ -51,6 +52,8 @@ struct Door {
     client: Client,
     url: Url,
     timeouts: Timeouts,
+    /// The proxy in between, if the environment has one for this address.
+    proxy: Option<Proxy>,
 }
 
 /// An account's endpoints cannot be used: a broken address or certificate file. Checked configurations hardly ever get here.
@@ -88,14 +91,14 @@ impl TokenEndpoint {
     /// Redeems a refresh token (RFC 6749 section 6). The scope is always sent: Entra ID answers AADSTS900144 without it.
     pub async fn refresh(&self, refresh: &Secret, credential: &Credential) -> Result<Tokens, EndpointError> {
         let form = self.form(credential, [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())], true);
-        let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
+        let answer = self.token.ask(&form, RawAnswer::tokens).await;
         answer.map_err(|error| error.without(&secrets(Some(refresh), credential)))
     }
 
     /// Asks for an access token of the registration's own: client credentials (RFC 6749 section 4.4).
     pub async fn apply(&self, credential: &Credential) -> Result<Tokens, EndpointError> {
         let form = self.form(credential, [("grant_type", "client_credentials")], true);
-        let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
+        let answer = self.token.ask(&form, RawAnswer::tokens).await;
         answer.map_err(|error| error.without(&secrets(None, credential)))
     }
 
@@ -114,7 +117,7 @@ impl TokenEndpoint {
             ("code_verifier", verifier.expose()),
         ];
         let form = self.form(credential, fields, false);
-        let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
+        let answer = self.token.ask(&form, RawAnswer::tokens).await;
         let mut secrets = secrets(Some(code), credential);
         secrets.push(verifier);
         answer.map_err(|error| error.without(&secrets))
@@ -123,7 +126,7 @@ impl TokenEndpoint {
     /// Asks for a device code (RFC 8628 section 3.1); `None` if the account has no device endpoint.
     pub(super) async fn device_grant(&self, credential: &Credential) -> Option<Result<DeviceGrant, EndpointError>> {
         let form = self.form(credential, [], true);
-        let answer = self.device.as_ref()?.post(&form).await.and_then(|answer| answer.device_grant());
+        let answer = self.device.as_ref()?.ask(&form, RawAnswer::device_grant).await;
         Some(answer.map_err(|error| error.without(&secrets(None, credential))))
     }
 
@@ -131,7 +134,7 @@ impl TokenEndpoint {
     pub(super) async fn poll(&self, device_code: &Secret, credential: &Credential) -> Result<Tokens, EndpointError> {
         let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
         let form = self.form(credential, [grant, ("device_code", device_code.expose())], false);
-        let answer = self.token.post(&form).await.and_then(|answer| answer.tokens());
+        let answer = self.token.ask(&form, RawAnswer::tokens).await;
         answer.map_err(|error| error.without(&secrets(Some(device_code), credential)))
     }
 
@@ -166,9 +169,12 @@ impl Door {
             .redirect(redirect::Policy::none())
             .connect_timeout(timeouts.connect)
             .timeout(timeouts.total);
-        if is_loopback(&url) {
+        let proxy = if is_loopback(&url) {
             client = client.no_proxy();
-        }
+            None
+        } else {
+            Proxy::of_environment(&url)
+        };
         client = if url.scheme() == "http" {
             // No TLS, so no roots: `demo` has to run in a container that has none.
             client.tls_certs_only([])
@@ -176,7 +182,24 @@ impl Door {
             let roots = account.extra_roots.iter().map(|root| Certificate::from_der(root));
             client.tls_certs_merge(roots.collect::<Result<Vec<_>, _>>().map_err(unusable)?)
         };
-        Ok(Self { client: client.build().map_err(unusable)?, timeouts, url })
+        Ok(Self { client: client.build().map_err(unusable)?, timeouts, url, proxy })
+    }
+
+    /// Asks, and names who may have answered in the endpoint's place.
+    async fn ask<T>(
+        &self,
+        form: &[(&str, &str)],
+        read: impl Fn(&RawAnswer) -> Result<T, EndpointError>,
+    ) -> Result<T, EndpointError> {
+        let mut answer = self.post(form).await.and_then(|answer| read(&answer));
+        if let Err(EndpointError::Nonsense { status, what, .. }) = &mut answer {
+            let suspect = self.proxy.as_ref().map(|proxy| proxy.suspicion(&host(&self.url)));
+            if let Some(suspect) = suspect.or_else(|| unknown_suspect(*status).map(str::to_owned)) {
+                what.push_str("; ");
+                what.push_str(&suspect);
+            }
+        }
+        answer
     }
 
     async fn post(&self, form: &[(&str, &str)]) -> Result<RawAnswer, EndpointError> {
@@ -197,11 +220,21 @@ impl Door {
 
     fn unreachable(&self, error: reqwest::Error) -> EndpointError {
         let host = host(&self.url);
-        EndpointError::Unreachable(if error.is_timeout() {
-            format!("no answer from {host} within {} s", self.timeouts.total.as_secs_f32())
-        } else {
-            format!("cannot reach {host}: {}", in_words(&error.without_url()))
-        })
+        if error.is_timeout() {
+            let through = self.proxy.as_ref().map(|proxy| format!(" through {proxy}")).unwrap_or_default();
+            let seconds = self.timeouts.total.as_secs_f32();
+            return EndpointError::Unreachable(format!("no answer from {host}{through} within {seconds} s"));
+        }
+        let words = in_words(&error.without_url());
+        let mut said = match &self.proxy {
+            Some(proxy) => proxy.blame(&host, &words),
+            None => format!("cannot reach {host}: {words}"),
+        };
+        if let Some(remedy) = untrusted(&words) {
+            said.push_str("; ");
+            said.push_str(remedy);
+        }
+        EndpointError::Unreachable(said)
     }
 }
 

@@ -7,7 +7,9 @@
 //! - A published access token stays in use until it ends, whatever happens to the refreshes meanwhile.
 //! - Every request and every write has a number. An answer to anything but the latest one changes nothing.
 //! - The calendar may jump. Forward, the token counts as expired and is replaced; backward, every time that is kept moves along,
-//!   so that no wait becomes longer and no token lives longer than it would have.
+//!   so that no wait becomes longer and no token lives longer than it would have. Over a restart, an access token that seems to come
+//!   from the future counts as received now: it lives no longer than it was given.
+//! - An access token that Exchange rejected does not outlive a restart.
 
 mod event;
 #[cfg(test)]
@@ -24,7 +26,7 @@ pub use event::{Action, Event, Failure, Loaded, Which};
 use super::answer::Tokens;
 use super::claims::Claims;
 use super::errors::{Advice, Meaning};
-use super::shelf::{ShelfError, StoredSignIn};
+use super::shelf::{ShelfError, StoredAccess, StoredSignIn};
 use super::status::{AccessToken, HoldView, Problem, Published, SignInStatus, Why};
 use super::timing::{backoff, earlier, later, margin, probe, rest, write_backoff};
 use crate::config::Grant;
@@ -39,6 +41,8 @@ pub struct Keeper {
     mailbox: Address,
     grant: Grant,
     jitter: f64,
+    /// How long a refresh token of this provider may lie unused, where it promises that.
+    refresh_life: Option<std::time::Duration>,
     /// The latest time that was told.
     seen: Option<Timestamp>,
     /// What is on the shelf, as far as known.
@@ -57,6 +61,8 @@ pub struct Keeper {
     failures: u32,
     problem: Option<Problem>,
     hold: Option<HoldView>,
+    /// What was said of the token in use, while its predecessor is tried.
+    refused: Option<Failure>,
     /// When it acts next without being asked.
     next_at: Option<Timestamp>,
     /// Why the next success is worth telling.
@@ -106,6 +112,7 @@ impl Keeper {
             mailbox,
             grant: Grant::Delegated,
             jitter,
+            refresh_life: None,
             seen: None,
             stored: None,
             applied: None,
@@ -117,6 +124,7 @@ impl Keeper {
             failures: 0,
             problem: None,
             hold: None,
+            refused: None,
             next_at: None,
             announce: Some(Why::Started),
             ask_again: false,
@@ -135,6 +143,7 @@ impl Keeper {
     pub fn change_grant(&mut self, grant: Grant) {
         if self.grant != grant {
             *self = Self {
+                refresh_life: self.refresh_life,
                 seen: self.seen,
                 number: self.number,
                 answered: self.number,
@@ -143,6 +152,12 @@ impl Keeper {
                 ..Self::new(self.mailbox.clone(), self.jitter).granted_by(grant)
             };
         }
+    }
+
+    /// How long refresh tokens of this account's provider may lie unused, if it promises that; for
+    /// [`SignInStatus::good_until_at_least`].
+    pub fn expect_refresh_life(&mut self, life: Option<std::time::Duration>) {
+        self.refresh_life = life;
     }
 
     /// What is to be done about this event, in this order.
@@ -207,6 +222,7 @@ impl Keeper {
         self.ask_again = false;
         match loaded {
             Ok(Some(stored)) => {
+                self.bring_back(stored.access.as_ref(), now);
                 self.stored = Some(stored);
                 self.ask(Which::Current, false)
             }
@@ -229,6 +245,20 @@ impl Keeper {
                 Vec::new()
             }
         }
+    }
+
+    /// The access token of an earlier run is used until a refresh brings another one. It is worth no more than it was given: if the
+    /// calendar has gone back since it came, nobody knows how old it is.
+    fn bring_back(&mut self, kept: Option<&StoredAccess>, now: Timestamp) {
+        let Some(kept) = kept.filter(|_| self.access.is_none()) else { return };
+        let received_at = kept.received_at.min(now);
+        let expires_at = earlier(later(received_at, kept.life), margin(kept.life));
+        if expires_at <= now {
+            return;
+        }
+        self.number += 1;
+        let token = AccessToken { secret: kept.token.clone(), version: self.number, expires_at };
+        self.access = Some(Access { token, received_at, refresh_at: now, after_rejection: false });
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Action> {
@@ -285,7 +315,8 @@ impl Keeper {
             return self.rely_on_access(request, access, told);
         }
         let Some(stored) = &self.stored else { return Vec::new() };
-        let (stored, rotated) = successor(stored, which, tokens, now);
+        let (mut stored, rotated) = successor(stored, which, tokens, now);
+        stored.access = Some(StoredAccess { token: tokens.access.clone(), received_at: now, life });
         let pending = Pending { number: request, stored, access };
         if rotated {
             return self.write(pending);
@@ -341,6 +372,7 @@ impl Keeper {
         self.next_at = Some(access.refresh_at);
         self.access = Some(access);
         self.failures = 0;
+        self.refused = None;
         let recovered = (self.problem.take().is_some() | self.hold.take().is_some()).then_some(Why::Recovered);
         if let Some(why) = self.announce.take().or(recovered) {
             told.push(Action::Cleared(why));
@@ -349,8 +381,8 @@ impl Keeper {
     }
 
     fn failed(&mut self, request: u64, failure: Failure, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
-        let which = match self.work {
-            Work::Asking { request: asked, which, .. } if asked == request => which,
+        let (which, after_rejection) = match self.work {
+            Work::Asking { request: asked, which, after_rejection } if asked == request => (which, after_rejection),
             _ => return Vec::new(),
         };
         self.work = Work::Idle;
@@ -361,12 +393,19 @@ impl Keeper {
         let has_previous = self.stored.as_ref().is_some_and(|stored| stored.previous.is_some());
         match failure.meaning {
             Meaning::TryAgain | Meaning::Wait(_) => self.try_later(failure, now, told),
-            Meaning::SignInAgain if which == Which::Current && has_previous => return self.ask(Which::Previous, false),
+            Meaning::SignInAgain if which == Which::Current && has_previous => {
+                self.refused = Some(failure);
+                return self.ask(Which::Previous, after_rejection);
+            }
             // Nobody has signed in, so nobody can again.
             Meaning::SignInAgain if self.grant == Grant::Application => {
                 self.hold(HoldCause::Registration, failure, now, told);
             }
-            Meaning::SignInAgain => self.hold(HoldCause::SignIn, failure, now, told),
+            Meaning::SignInAgain => {
+                // Its predecessor may be refused because it was used up: the cause is what was said of the token in use.
+                let failure = self.refused.take().unwrap_or(failure);
+                self.hold(HoldCause::SignIn, failure, now, told);
+            }
             Meaning::FixConfiguration => self.hold(HoldCause::Registration, failure, now, told),
         }
         Vec::new()
@@ -416,20 +455,31 @@ impl Keeper {
         let Some(access) = self.access.as_ref().filter(|access| access.token.version == version) else {
             return Vec::new();
         };
-        if access.after_rejection && now < later(access.received_at, REPLACED_LATELY) {
-            return Vec::new();
+        let is_replaced_lately = access.after_rejection && now < later(access.received_at, REPLACED_LATELY);
+        let mut actions = self.forget_access();
+        if is_replaced_lately {
+            return actions;
         }
         self.access = None;
         match &mut self.work {
             // A dead sign-in brings no other token, and an endpoint in trouble asked for patience: `next_at` stands.
-            Work::Idle if self.hold.is_some() || self.failures > 0 => Vec::new(),
-            Work::Idle => self.ask(Which::Current, true),
-            Work::Asking { after_rejection, .. } => {
-                *after_rejection = true;
-                Vec::new()
-            }
-            _ => Vec::new(),
+            Work::Idle if self.hold.is_some() || self.failures > 0 => {}
+            Work::Idle => actions.extend(self.ask(Which::Current, true)),
+            Work::Asking { after_rejection, .. } => *after_rejection = true,
+            _ => {}
         }
+        actions
+    }
+
+    /// Takes a rejected access token off the shelf. Nothing depends on this write: the next one does the same.
+    fn forget_access(&mut self) -> Vec<Action> {
+        if matches!(self.work, Work::Writing(_)) {
+            return Vec::new();
+        }
+        let Some(stored) = self.stored.as_mut().filter(|stored| stored.access.is_some()) else { return Vec::new() };
+        stored.access = None;
+        // No write that is waited for has this number.
+        vec![Action::Write { number: 0, stored: Box::new(stored.clone()) }]
     }
 
     /// A person signed in anew, and it is on the shelf: whatever was under way belongs to the past.
@@ -478,6 +528,13 @@ impl Keeper {
         self.hold.as_mut().and_then(|hold| hold.probe_at.as_mut()).map(shift);
     }
 
+    fn good_until_at_least(&self) -> Option<Timestamp> {
+        let stored = self.stored.as_ref().filter(|_| self.hold.is_none())?;
+        let life = stored.refresh_life.or(self.refresh_life).filter(|life| !life.is_zero())?;
+        // A calendar that has gone back since must not promise more than there is.
+        Some(later(stored.refreshed_at.min(self.seen?), life))
+    }
+
     fn wake_at(&self) -> Option<Timestamp> {
         if self.is_busy() { None } else { self.next_at }
     }
@@ -497,6 +554,7 @@ impl Keeper {
                 since: stored.map(|stored| stored.since).or(self.applied.map(|(first, _)| first)),
                 last_refresh: stored.map(|stored| stored.refreshed_at).or(self.applied.map(|(_, last)| last)),
                 next_refresh: self.wake_at(),
+                good_until_at_least: self.good_until_at_least(),
                 access_token_until: access.map(|access| access.token.expires_at),
                 problem: self.problem.clone(),
                 hold: self.hold.clone(),
@@ -540,6 +598,8 @@ fn successor(stored: &StoredSignIn, which: Which, tokens: &Tokens, now: Timestam
         signed_in_as: person.or_else(|| stored.signed_in_as.clone()),
         since: stored.since,
         refreshed_at: now,
+        refresh_life: tokens.refresh_life.or_else(|| stored.refresh_life.filter(|_| tokens.refresh.is_none())),
+        access: None,
     };
     (next, rotated)
 }

@@ -320,6 +320,9 @@ impl StoredSignIn {
             signed_in_as: None,
             since: now,
             refreshed_at: now,
+            // Nobody knows how long it has been lying about.
+            refresh_life: Some(Duration::ZERO),
+            access: None,
         }
     }
 }
@@ -374,6 +377,9 @@ pub(super) fn sign_in(
         signed_in_as: person,
         since: now,
         refreshed_at: now,
+        refresh_life: tokens.refresh_life,
+        // The keeper proves the new sign-in by a refresh of its own.
+        access: None,
     })
 }
 

@@ -19,6 +19,9 @@ mod inspect;
 pub mod keeper;
 mod login;
 mod observer;
+#[cfg(test)]
+mod outages;
+mod proxy;
 mod redirect;
 mod round;
 #[cfg(test)]
@@ -53,7 +56,7 @@ pub use errors::{Advice, Circumstances, Flow, Meaning};
 pub use inspect::{Finding, Flaw};
 pub use login::{DeviceLogin, LoginError, LoginTools, take_in, take_in_untried};
 pub use redirect::{NotThis, is_redirect};
-pub use shelf::{MemoryShelf, Shelf, ShelfError, StoredSignIn};
+pub use shelf::{MemoryShelf, Shelf, ShelfError, StoredAccess, StoredSignIn};
 pub use status::{AccessToken, HoldView, NoToken, Problem, Published, SignInStatus, Why};
 
 use crate::clock::Clock;

@@ -139,7 +139,14 @@ mod tests {
 
     fn tokens(claims: &str, date: Option<Timestamp>) -> Tokens {
         let access = Secret::new(format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims)));
-        Tokens { access, expires_in: Some(Duration::from_hours(1)), refresh: None, scope: None, date }
+        Tokens {
+            access,
+            expires_in: Some(Duration::from_hours(1)),
+            refresh: None,
+            refresh_life: None,
+            scope: None,
+            date,
+        }
     }
 
     fn refusal(error: &str, date: Option<Timestamp>) -> Result<Tokens, EndpointError> {

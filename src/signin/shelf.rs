@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -26,6 +27,21 @@ pub struct StoredSignIn {
     pub since: Timestamp,
     /// When the last refresh succeeded.
     pub refreshed_at: Timestamp,
+    /// How long the refresh token may lie unused from then on, if the endpoint said so; zero if it was never tried.
+    pub refresh_life: Option<Duration>,
+    /// The last access token, so that mail leaves after a restart even while the endpoint is away; `None` once Exchange rejected it.
+    pub access: Option<StoredAccess>,
+}
+
+/// An access token as it outlives a restart. Printing it prints no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAccess {
+    /// The token.
+    pub token: Secret,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// How long it lives from then on.
+    pub life: Duration,
 }
 
 /// Why a sign-in could not be loaded or committed.

@@ -102,6 +102,9 @@ pub struct SignInStatus {
     pub last_refresh: Option<Timestamp>,
     /// When the next one is made: the usual one, a retry or a probe.
     pub next_refresh: Option<Timestamp>,
+    /// Until when at least the stored sign-in works without another refresh, by what the provider promises; `None`: unknown, or it is
+    /// refused already.
+    pub good_until_at_least: Option<Timestamp>,
     /// Until when mail can leave with the access token at hand.
     pub access_token_until: Option<Timestamp>,
     /// A failure that passes.
@@ -170,6 +173,7 @@ impl Published {
             since: None,
             last_refresh: None,
             next_refresh: None,
+            good_until_at_least: None,
             access_token_until: None,
             problem: None,
             hold: None,

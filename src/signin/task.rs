@@ -24,7 +24,7 @@ use super::status::{HoldView, Problem, Published, Why};
 use super::timing::later;
 use super::{SignInEvent, SignInParts};
 use crate::clock::Clock;
-use crate::config::Account;
+use crate::config::{Account, Grant, Provider};
 use crate::store::HoldCause;
 
 /// A keeper looks at the wall clock at least this often, so that suspends and jumps are noticed.
@@ -71,9 +71,11 @@ struct Hears {
 
 impl KeeperTask {
     pub(super) fn new(parts: &SignInParts, account: Arc<Account>, publish: watch::Sender<Published>) -> Self {
+        let mut keeper = Keeper::new(account.mailbox.clone(), rand::random()).granted_by(account.grant);
+        keeper.expect_refresh_life(refresh_life(&account));
         Self {
             endpoint: TokenEndpoint::new(&account, parts.timeouts),
-            keeper: Keeper::new(account.mailbox.clone(), rand::random()).granted_by(account.grant),
+            keeper,
             observer: Arc::default(),
             account,
             timeouts: parts.timeouts,
@@ -190,6 +192,7 @@ impl KeeperTask {
             Command::Account(account) => {
                 self.endpoint = TokenEndpoint::new(&account, self.timeouts);
                 self.keeper.change_grant(account.grant);
+                self.keeper.expect_refresh_life(refresh_life(&account));
                 self.account = account;
                 self.feed(Event::ConfigChanged).await;
             }
@@ -280,6 +283,15 @@ impl KeeperTask {
         let advice = &advice.sentence;
         tracing::warn!(%account, error = %one_line(&error), %advice, %retry_at, "could not refresh the sign-in");
         self.tell(SignInEvent::Trouble { account, error, retry_at });
+    }
+}
+
+/// How long a person's sign-in may lie unused: 90 days at Microsoft
+/// (<https://learn.microsoft.com/entra/identity-platform/refresh-tokens#token-lifetime>); nobody else promises anything.
+fn refresh_life(account: &Account) -> Option<Duration> {
+    match (account.provider, account.grant) {
+        (Provider::Microsoft, Grant::Delegated) => Some(Duration::from_hours(90 * 24)),
+        _ => None,
     }
 }
 

@@ -30,6 +30,8 @@ fn stored(account: &Address, refresh: &str) -> StoredSignIn {
         signed_in_as: None,
         since,
         refreshed_at: since,
+        refresh_life: None,
+        access: None,
     }
 }
 
@@ -457,6 +459,7 @@ async fn nothing_that_can_be_printed_shows_a_secret() {
         access: Secret::new(secret),
         expires_in: None,
         refresh: Some(Secret::new(secret)),
+        refresh_life: None,
         scope: None,
         date: None,
     };

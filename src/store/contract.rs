@@ -362,16 +362,23 @@ pub fn the_last_sign_in_counts(subject: &mut Subject) {
         signed_in_as: None,
         since: at(1),
         refreshed_at: at(1),
+        refresh_life: None,
+        access: None,
     };
     let second = SealedSignIn {
         current: vec![2],
         previous: Some(vec![0, 1, 255]),
         signed_in_as: Some("jane@contoso.com".to_owned()),
         refreshed_at: at(3),
+        refresh_life: Some(Duration::from_hours(24)),
+        access: Some(SealedAccess { token: vec![3], received_at: at(3), life: Duration::from_mins(75) }),
         ..first.clone()
     };
     subject.commit(&[Change::SignIn(Box::new(first)), Change::SignIn(Box::new(second.clone()))]);
-    assert_eq!(subject.read().sign_in(&lms()).unwrap(), Some(second));
+    assert_eq!(subject.read().sign_in(&lms()).unwrap(), Some(second.clone()));
+    let without_access = SealedSignIn { access: None, ..second };
+    subject.commit(&[Change::SignIn(Box::new(without_access.clone()))]);
+    assert_eq!(subject.read().sign_in(&lms()).unwrap(), Some(without_access));
     assert_eq!(subject.read().sign_in(&address("erp@contoso.com")).unwrap(), None);
     assert!(subject.read().has_sign_ins().unwrap());
 }

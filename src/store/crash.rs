@@ -15,6 +15,13 @@ pub const AFTER_PICKUP_RENAME: &str = "after_pickup_rename";
 /// A message from the drop folder is in the queue, its file is still there.
 pub const AFTER_PICKUP_COMMIT: &str = "after_pickup_commit";
 
+/// A stored sign-in was read, the token endpoint was not asked.
+pub const AFTER_SIGN_IN_LOAD: &str = "after_sign_in_load";
+/// The token endpoint has answered with a new refresh token, nothing of it is on disk.
+pub const BEFORE_SIGN_IN_WRITE: &str = "before_sign_in_write";
+/// The new refresh token is on disk, nobody relies upon it.
+pub const AFTER_SIGN_IN_WRITE: &str = "after_sign_in_write";
+
 /// Dies here if the environment says so.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {

@@ -221,6 +221,21 @@ pub struct SealedSignIn {
     pub since: Timestamp,
     /// When the last refresh succeeded.
     pub refreshed_at: Timestamp,
+    /// How long the refresh token may lie unused, if the endpoint said so.
+    pub refresh_life: Option<Duration>,
+    /// The last access token.
+    pub access: Option<SealedAccess>,
+}
+
+/// An access token at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedAccess {
+    /// Sealed by the vault.
+    pub token: Vec<u8>,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// How long it lives from then on.
+    pub life: Duration,
 }
 
 /// How many messages of an account are where.

@@ -27,6 +27,8 @@ fn stored(current: &str, previous: Option<&str>) -> StoredSignIn {
         signed_in_as: None,
         since: start(),
         refreshed_at: start(),
+        refresh_life: None,
+        access: None,
     }
 }
 
@@ -35,6 +37,7 @@ fn tokens(access: &str, refresh: Option<&str>, life: Duration) -> Tokens {
         access: Secret::new(access),
         expires_in: Some(life),
         refresh: refresh.map(Secret::new),
+        refresh_life: None,
         scope: None,
         date: None,
     }
@@ -210,7 +213,11 @@ fn only_when_both_are_refused_it_is_dead_and_mail_goes_on_with_the_access_token(
 }
 
 fn stored_after_first_refresh() -> StoredSignIn {
-    stored("R1", Some("R0"))
+    StoredSignIn { access: Some(kept("A1", start())), ..stored("R1", Some("R0")) }
+}
+
+fn kept(token: &str, received_at: Timestamp) -> StoredAccess {
+    StoredAccess { token: Secret::new(token), received_at, life: HOUR }
 }
 
 #[test]
@@ -357,7 +364,9 @@ fn a_rejected_token_is_replaced_once() {
     bench.on(Event::Rejected { version: 1 });
     assert_eq!((bench.doings().len(), bench.access()), (0, Some("A2")), "a late refusal throws nothing away");
     bench.on(Event::Rejected { version: 2 });
-    assert_eq!((bench.doings().len(), bench.access()), (0, Some("A2")), "a second one would not help");
+    assert_eq!((bench.asks_with(), bench.access()), (None, Some("A2")), "a second one would not help");
+    bench.on(Event::Rejected { version: 2 });
+    assert_eq!(bench.doings().len(), 0);
     bench.after(11 * MINUTE).on(Event::Rejected { version: 2 });
     assert_eq!(bench.asks_with(), Some("R1"), "but later it may");
 }
@@ -520,4 +529,113 @@ fn another_grant_in_the_configuration_takes_effect_at_once() {
     bench.keeper.change_grant(Grant::Delegated);
     bench.on(Event::ConfigChanged);
     assert_eq!(bench.asks_with(), None, "the same grant changes nothing");
+}
+
+/// A keeper that was started with this on its shelf, at this time after it was written.
+fn restarted(access: StoredAccess, after: jiff::SignedDuration) -> Bench {
+    let sign_in = StoredSignIn { access: Some(access), ..stored("R1", Some("R0")) };
+    let mut bench = Bench { keeper: Keeper::new(mailbox(), 0.0), now: start() + after, said: Vec::new() };
+    bench.on(Event::Started).on(Event::Loaded(Ok(Some(sign_in))));
+    bench
+}
+
+#[test]
+fn after_a_restart_mail_leaves_at_once_with_the_token_that_was_kept() {
+    let mut bench = restarted(kept("A1", start()), 10 * jiff::SignedDuration::from_mins(1));
+    assert_eq!((bench.access(), bench.asks_with()), (Some("A1"), Some("R1")), "and it is asked for another one");
+    for _ in 0..5 {
+        bench.fails(Meaning::TryAgain).after(10 * MINUTE);
+    }
+    assert!(bench.answer().is_none_or(|answer| answer.is_err()), "an hour after it came it has ended");
+    bench.brings(&tokens("A2", None, HOUR));
+    assert_eq!(bench.writes().unwrap().access, Some(StoredAccess { ..kept("A2", bench.now) }));
+    assert_eq!(bench.told(), Some(Why::Started));
+}
+
+#[test]
+fn a_kept_token_is_worth_no_more_than_it_was_given_however_the_calendar_jumped() {
+    let minutes = jiff::SignedDuration::from_mins;
+    for (after, left) in [(minutes(0), 59), (minutes(58), 1), (minutes(-5), 59), (minutes(-60 * 24 * 400), 59)] {
+        let mut bench = restarted(kept("A1", start()), after);
+        bench.fails(Meaning::TryAgain);
+        bench.now += (left * MINUTE).saturating_sub(Duration::from_secs(1));
+        assert!(matches!(bench.answer(), Some(Ok(_))), "{after}");
+        bench.now += Duration::from_secs(1);
+        assert!(matches!(bench.answer(), Some(Err(_))), "{after}");
+    }
+    for after in [minutes(59), minutes(60 * 24 * 400)] {
+        assert_eq!(restarted(kept("A1", start()), after).access(), None, "{after}");
+    }
+}
+
+#[test]
+fn a_rejected_token_is_not_kept() {
+    let mut bench = restarted(kept("A1", start()), jiff::SignedDuration::ZERO);
+    bench.on(Event::Rejected { version: 1 });
+    let written = bench.writes().expect("without the token").clone();
+    assert_eq!((written.current.expose(), written.access), ("R1", None));
+    assert_eq!(bench.access(), None);
+    bench.on(Event::Written { number: 0 });
+    assert!(bench.keeper.asking().is_some(), "the request under way goes on");
+    bench.brings(&tokens("A2", Some("R2"), HOUR)).on(Event::Rejected { version: 1 });
+    assert_eq!(bench.writes(), None, "a late refusal does not overwrite what is being written");
+    bench.on(Event::Written { number: 2 });
+    bench.on(Event::Rejected { version: 2 });
+    assert_eq!(bench.access(), Some("A2"), "it took the place of a rejected one a moment ago");
+    assert_eq!(bench.writes().map(|written| written.access.clone()), Some(None), "but it is not kept either");
+}
+
+#[test]
+fn when_both_are_refused_the_cause_is_what_was_said_of_the_token_in_use() {
+    let mut bench = Bench::signed_in();
+    bench.after(36 * MINUTE);
+    let request = bench.request();
+    let revoked =
+        Failure { meaning: Meaning::SignInAgain, codes: vec![50173], ..Failure::passing("revoked".to_owned()) };
+    bench.on(Event::RefreshFailed { request, failure: revoked });
+    bench.fails(Meaning::SignInAgain);
+    assert_eq!(bench.held().map(|hold| hold.codes.as_slice()), Some(&[50173][..]));
+    bench.on(Event::Asked).fails(Meaning::SignInAgain).fails(Meaning::SignInAgain);
+    assert_eq!(bench.held().map(|hold| hold.codes.as_slice()), Some(&[70008][..]), "and not that of an earlier probe");
+}
+
+#[test]
+fn a_token_that_replaced_a_rejected_one_is_known_as_such_even_if_the_predecessor_brought_it() {
+    let mut bench = Bench::signed_in();
+    bench.on(Event::Rejected { version: 1 }).fails(Meaning::SignInAgain).brings(&tokens("A2", Some("R2"), HOUR));
+    let number = bench.request();
+    bench.on(Event::Written { number }).on(Event::Rejected { version: number });
+    assert_eq!((bench.asks_with(), bench.access()), (None, Some("A2")));
+}
+
+#[test]
+fn how_long_a_sign_in_is_good_at_least_is_said_where_somebody_promises_it() {
+    let good_until = |bench: &Bench| bench.published().status.good_until_at_least;
+    let days = |days: u32| start() + days * 24 * HOUR;
+    let mut bench = Bench::signed_in();
+    assert_eq!(good_until(&bench), None, "nobody promised anything");
+    bench.keeper.expect_refresh_life(Some(90 * 24 * HOUR));
+    bench.on(Event::Tick);
+    assert_eq!(good_until(&bench), Some(days(90)));
+    bench.after(36 * MINUTE).fails(Meaning::TryAgain);
+    assert_eq!(good_until(&bench), Some(days(90)), "a failure changes nothing");
+    bench.on(Event::Asked);
+    bench.brings(&Tokens { refresh_life: Some(24 * HOUR), ..tokens("A2", Some("R2"), HOUR) });
+    let number = bench.request();
+    bench.on(Event::Written { number });
+    assert_eq!(good_until(&bench), Some(days(1) + 36 * MINUTE), "the endpoint knows better");
+    bench.now = start();
+    bench.on(Event::Tick);
+    assert_eq!(good_until(&bench), Some(days(1)), "a calendar that went back promises no more than there is");
+    bench.after(HOUR).fails(Meaning::FixConfiguration);
+    assert_eq!(good_until(&bench), None, "refused");
+}
+
+#[test]
+fn a_refresh_token_that_was_never_tried_promises_nothing() {
+    let unproven = StoredSignIn { refresh_life: Some(Duration::ZERO), ..stored("R0", None) };
+    let mut bench = Bench::with(Some(unproven));
+    bench.keeper.expect_refresh_life(Some(90 * 24 * HOUR));
+    bench.fails(Meaning::TryAgain);
+    assert_eq!(bench.published().status.good_until_at_least, None);
 }

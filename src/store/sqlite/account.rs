@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::line;
-use super::values::{count, millis};
+use super::values::{count, millis, span};
 use crate::message::Address;
 use crate::store::engine::Failure;
 use crate::store::{Fact, Hold, SealedSignIn, Sent};
@@ -52,9 +52,11 @@ pub fn release(sql: &Connection, account: &Address, at: Timestamp, why: &str) ->
 
 /// The account's sign-in from now on.
 pub fn sign_in(sql: &Connection, sign_in: &SealedSignIn) -> Result<(), Failure> {
+    let access = sign_in.access.as_ref();
     sql.prepare_cached(
-        "INSERT OR REPLACE INTO sign_in (account, mailbox, current, previous, signed_in_as, since, refreshed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO sign_in (account, mailbox, current, previous, signed_in_as, since, refreshed_at,
+             refresh_life, access, access_at, access_life)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         sign_in.account.key(),
@@ -63,7 +65,11 @@ pub fn sign_in(sql: &Connection, sign_in: &SealedSignIn) -> Result<(), Failure> 
         sign_in.previous,
         sign_in.signed_in_as,
         millis(sign_in.since),
-        millis(sign_in.refreshed_at)
+        millis(sign_in.refreshed_at),
+        sign_in.refresh_life.map(span),
+        access.map(|access| &access.token),
+        access.map(|access| millis(access.received_at)),
+        access.map(|access| span(access.life))
     ])?;
     Ok(())
 }

@@ -46,7 +46,11 @@ const STEPS: [&str; 2] = [
          value   TEXT NOT NULL,
          at      INTEGER NOT NULL,
          PRIMARY KEY (account, name)
-     ) STRICT, WITHOUT ROWID;",
+     ) STRICT, WITHOUT ROWID;
+     ALTER TABLE sign_in ADD COLUMN refresh_life INTEGER;
+     ALTER TABLE sign_in ADD COLUMN access BLOB;
+     ALTER TABLE sign_in ADD COLUMN access_at INTEGER;
+     ALTER TABLE sign_in ADD COLUMN access_life INTEGER;",
 ];
 
 /// Marks the file as ours (`application_id`): "xoa2".

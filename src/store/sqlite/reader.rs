@@ -5,16 +5,16 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::values::{
-    address, duration, envelope_recipient, journal_entry, maybe_address, maybe_named, maybe_time, millis, named, odd,
-    protocol, recipient, time, timestamp, unsigned,
+    address, duration, envelope_recipient, journal_entry, maybe_address, maybe_duration, maybe_named, maybe_time,
+    millis, named, odd, protocol, recipient, time, timestamp, unsigned,
 };
 use super::{Shared, lock};
 use crate::message::{Address, Envelope, EnvelopeId, QueueId, Return, Trace};
 use crate::store::engine::{Found, Reader};
 use crate::store::handle::ReadError;
 use crate::store::{
-    Archived, Count, Ending, Fact, Hold, HoldCause, JournalEntry, MessageState, RecipientRow, SealedSignIn, Sent,
-    Stored, Waiting,
+    Archived, Count, Ending, Fact, Hold, HoldCause, JournalEntry, MessageState, RecipientRow, SealedAccess,
+    SealedSignIn, Sent, Stored, Waiting,
 };
 
 /// The scheduler's window. A constant, so that the test of its cost sees the same text.
@@ -294,7 +294,16 @@ fn sign_in(row: &Row<'_>) -> rusqlite::Result<SealedSignIn> {
         signed_in_as: row.get("signed_in_as")?,
         since: time(row, "since")?,
         refreshed_at: time(row, "refreshed_at")?,
+        refresh_life: maybe_duration(row, "refresh_life")?,
+        access: access(row)?,
     })
+}
+
+/// All three of its columns, or none.
+fn access(row: &Row<'_>) -> rusqlite::Result<Option<SealedAccess>> {
+    let (token, received_at) = (row.get::<_, Option<Vec<u8>>>("access")?, maybe_time(row, "access_at")?);
+    let whole = token.zip(received_at).zip(maybe_duration(row, "access_life")?);
+    Ok(whole.map(|((token, received_at), life)| SealedAccess { token, received_at, life }))
 }
 
 fn count(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Count> {

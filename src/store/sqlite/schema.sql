@@ -107,7 +107,11 @@ CREATE TABLE sign_in (
     previous     BLOB,              -- sealed
     signed_in_as TEXT,
     since        INTEGER NOT NULL,
-    refreshed_at INTEGER NOT NULL
+    refreshed_at INTEGER NOT NULL,
+    refresh_life INTEGER,           -- how long "current" may lie unused, if the endpoint said so
+    access       BLOB,              -- sealed; NULL: none, or Exchange rejected it
+    access_at    INTEGER,           -- when it came
+    access_life  INTEGER
 ) STRICT;
 
 -- What was learnt, by the name that its part gives it. "account" is empty and "mailbox" NULL for what the relay knows of itself.

@@ -44,6 +44,12 @@ pub fn duration(row: &Row<'_>, column: &str) -> Result<Duration> {
     Ok(Duration::from_millis(unsigned(row, column)?))
 }
 
+/// The span in a column that may be empty.
+pub fn maybe_duration(row: &Row<'_>, column: &str) -> Result<Option<Duration>> {
+    let millis = row.get::<_, Option<i64>>(column)?;
+    millis.map(|millis| u64::try_from(millis).map(Duration::from_millis).map_err(odd)).transpose()
+}
+
 /// The number in a column of which there cannot be less than none.
 pub fn unsigned(row: &Row<'_>, column: &str) -> Result<u64> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(odd)
