@@ -54,6 +54,9 @@ pub struct Options {
     pub refresh_token_life: Duration,
     /// A refresh token works once; its second use is `70000`. Microsoft's keep working beside their successors.
     pub single_use_refresh_tokens: bool,
+    /// A refresh token that came by a refresh ends the one it came for, once it is used itself: its use after that is `70000`. Stricter
+    /// than Microsoft's, as lenient as a client that may be killed at any moment needs it.
+    pub retire_predecessors: bool,
     /// Claims put over those of every access token: another audience, no `scp`, an empty `roles`.
     pub claims: BTreeMap<String, serde_json::Value>,
     /// How often a device code may be asked after; told in whole seconds, kept exactly.
@@ -99,6 +102,7 @@ impl Default for Options {
             access_token_life: Duration::from_mins(75),
             refresh_token_life: Duration::from_hours(90 * 24),
             single_use_refresh_tokens: false,
+            retire_predecessors: false,
             claims: BTreeMap::new(),
             device_interval: Duration::from_secs(5),
             device_code_life: Duration::from_mins(15),

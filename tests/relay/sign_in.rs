@@ -154,9 +154,10 @@ async fn the_token_endpoint_may_be_away_without_harm_to_the_sign_in() {
 }
 
 impl Rig {
-    /// A restart drops the access token; then the endpoint answers with an error page.
+    /// The access token outlives a restart, but Exchange no longer takes it; and the endpoint answers with an error page.
     async fn restart_without_endpoint(self) -> Self {
         self.simulator.fault(Fault::row("http-5xx").unwrap());
+        self.simulator.revoke_access_tokens(MAILBOX);
         self.restart().await
     }
 }

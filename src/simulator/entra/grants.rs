@@ -79,7 +79,11 @@ pub(super) fn token(cloud: &Cloud, tenant: &str, basic: Option<&str>, form: &For
         "access_token": ledger.issue_access(&cloud.options, &mailbox, &Map::new(), now),
     });
     if offline {
-        answer["refresh_token"] = json!(ledger.issue_refresh(&mailbox, now));
+        let token = ledger.issue_refresh(&mailbox, now);
+        if let Some(used) = form.get("refresh_token") {
+            ledger.follow(used.trim(), &token);
+        }
+        answer["refresh_token"] = json!(token);
     }
     drop(ledger);
     cloud.emit(|| Event::TokenIssued { grant: grant_name(form).to_owned(), mailbox });

@@ -54,6 +54,10 @@ struct Refresh {
     last_used: Timestamp,
     spent: bool,
     revoked: bool,
+    /// The token it was given for.
+    predecessor: Option<String>,
+    /// Its successor was used.
+    retired: bool,
 }
 
 #[derive(Debug)]
@@ -157,9 +161,24 @@ impl Ledger {
     pub(in crate::simulator) fn issue_refresh(&mut self, mailbox: &str, now: Timestamp) -> String {
         let token = jwt::opaque("1.AX0A", 900);
         let mailbox = mailbox.to_owned();
-        self.refresh
-            .write(token.clone(), Refresh { mailbox, issued: now, last_used: now, spent: false, revoked: false });
+        let refresh = Refresh {
+            mailbox,
+            issued: now,
+            last_used: now,
+            spent: false,
+            revoked: false,
+            predecessor: None,
+            retired: false,
+        };
+        self.refresh.write(token.clone(), refresh);
         token
+    }
+
+    /// Notes that `token` was given for `predecessor`, for [`Options::retire_predecessors`].
+    pub(super) fn follow(&mut self, predecessor: &str, token: &str) {
+        if let Some(refresh) = self.refresh.entry_mut(token) {
+            refresh.predecessor = Some(predecessor.to_owned());
+        }
     }
 
     /// Uses a refresh token: whose it is, or why it is no good.
@@ -169,7 +188,7 @@ impl Ledger {
         if refresh.revoked {
             return Err(Refused::row("50173").with("issued", issued));
         }
-        if refresh.spent && options.single_use_refresh_tokens {
+        if refresh.spent && options.single_use_refresh_tokens || refresh.retired && options.retire_predecessors {
             return Err(Refused::row("70000"));
         }
         let idle = Duration::try_from(now.duration_since(refresh.last_used)).unwrap_or_default();
@@ -179,7 +198,11 @@ impl Ledger {
         }
         refresh.last_used = now;
         refresh.spent = true;
-        Ok(refresh.mailbox.clone())
+        let (mailbox, predecessor) = (refresh.mailbox.clone(), refresh.predecessor.clone());
+        if let Some(before) = predecessor.and_then(|before| self.refresh.entry_mut(&before)) {
+            before.retired = true;
+        }
+        Ok(mailbox)
     }
 
     /// Whose refresh token, approved device code or authorization code this is.
