@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod identity;
 pub mod inbound;
 pub mod journal;
 pub mod message;

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Followed, Listener};
+use crate::identity::{Identity, machine_mark};
 use crate::journal::Feed;
 use crate::message::Address;
 use crate::ops::Ops;
@@ -21,9 +22,9 @@ use crate::outbound::{Pool, Sender};
 use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
-use crate::shelf::VaultShelf;
+use crate::shelf::{KeySource, VaultShelf};
 use crate::signin::{LoginTools, SecretReader, SignInEvent, SignInParts, SignIns, Timeouts};
-use crate::store::{Change, DataDir, Hold, NoKey, Sent, Store, Vault};
+use crate::store::{Change, DataDir, Hold, Sent, Store};
 use crate::{admin, control, inbound};
 
 /// The day that the pace looks back on, and a margin.
@@ -97,11 +98,11 @@ impl Relay {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let now = clock.now();
-        let Found { data_dir, store, sockets, vault, scheduler } =
-            Found::by(&config, &environment, inherited, now).await?;
+        let (config_sender, config) = watch::channel(Arc::new(config));
+        let Found { data_dir, store, sockets, shelf, scheduler } =
+            Found::by(&config, &environment, inherited, &clock).await?;
         store.commit(Change::Running(true)).await?;
 
-        let (config_sender, config) = watch::channel(Arc::new(config));
         let (inbox, letters) = schedule::inbox();
         let (failed, failures) = mpsc::unbounded_channel();
         let (door, work, watcher) = (Stage::default(), Stage::default(), Watcher { failed });
@@ -112,7 +113,7 @@ impl Relay {
         let sign_ins = SignIns::start(SignInParts {
             config: config.clone(),
             secrets,
-            shelf: Arc::new(VaultShelf::new(store.clone(), vault)),
+            shelf: Arc::new(shelf.clone()),
             clock: clock.clone(),
             events,
             stop: work.stop.clone(),
@@ -123,6 +124,7 @@ impl Relay {
             store: store.clone(),
             config,
             sign_ins,
+            shelf,
             login_tools,
             schedule: inbox.clone(),
             feed: Feed::default(),
@@ -231,25 +233,32 @@ struct Found {
     data_dir: DataDir,
     store: Store,
     sockets: Sockets,
-    vault: Vault,
+    shelf: VaultShelf,
     scheduler: Scheduler,
 }
 
 impl Found {
     async fn by(
-        config: &Config,
+        configs: &watch::Receiver<Arc<Config>>,
         environment: &Environment,
         inherited: Inherited,
-        now: Timestamp,
+        clock: &Clock,
     ) -> anyhow::Result<Self> {
+        let (config, now) = (Arc::clone(&configs.borrow()), clock.now());
+        let config = &*config;
         let data_dir = DataDir::lock(&config.data_dir)?;
         let store = Store::open(&config.data_dir)?;
         let sockets = Sockets::bind(config, inherited).await?;
-        let vault = open_vault(config, environment, &store, NoKey::Refuse).await?;
+        let shelf = open_shelf(configs, environment, &store, clock).await?;
+        shelf.finish_rotation(now).await;
         store.sweep().await.context("bodies without a message could not be removed")?;
         let sent = sent_lately(&store, config, now, |_| true).await?;
-        let scheduler = Scheduler::new(config, store.holds().await?, &sent, store.was_running(), now);
-        Ok(Self { data_dir, store, sockets, vault, scheduler })
+        let (holds, changes) = shelf.identity().correct_holds(store.holds().await?);
+        for change in changes {
+            store.commit(change).await?;
+        }
+        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now);
+        Ok(Self { data_dir, store, sockets, shelf, scheduler })
     }
 }
 
@@ -391,17 +400,20 @@ impl Watcher {
     }
 }
 
-/// The vault with the configured key, or with one that is made now if nothing is sealed yet. `no_key` says what to do when the key
-/// of what is sealed has gone.
-pub async fn open_vault(
-    config: &Config,
+/// Where this configuration's sign-ins are kept: with the key that it names, and as the instance that it names.
+///
+/// # Errors
+///
+/// When the store cannot be read or written, or nothing is sealed yet and the key cannot be had.
+pub async fn open_shelf(
+    config: &watch::Receiver<Arc<Config>>,
     environment: &Environment,
     store: &Store,
-    no_key: NoKey,
-) -> anyhow::Result<Vault> {
-    let key = config.key.as_ref().map(|source| source.read(environment)).transpose().context("key")?;
-    let no_key = if store.has_sign_ins().await? { no_key } else { NoKey::Make };
-    Ok(Vault::load(key.as_ref(), &config.data_dir, no_key)?)
+    clock: &Clock,
+) -> anyhow::Result<VaultShelf> {
+    let identity = Identity::establish(store.clone(), config.clone(), clock.clone(), machine_mark()).await?;
+    let source = KeySource::of(&config.borrow(), environment);
+    VaultShelf::open(store.clone(), source, identity).await
 }
 
 /// What the logins that are wanted have sent while the pace looks back.

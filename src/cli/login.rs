@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use browser::Keeper;
@@ -19,10 +20,10 @@ use crate::clock::Clock;
 use crate::config::{Account, Config, Environment, Grant, Secret, SecretSource};
 use crate::message::Address;
 use crate::ops::{DevicePrompt, LoginDone};
-use crate::relay::open_vault;
+use crate::relay::open_shelf;
 use crate::shelf::VaultShelf;
 use crate::signin::{self, DeviceLogin, LoginTools, Shelf, StoredSignIn, Timeouts, take_in_untried};
-use crate::store::{Change, DataDir, HoldCause, NoKey, Store};
+use crate::store::{Change, DataDir, HoldCause, Store};
 
 /// The arguments of `login`.
 #[derive(Args)]
@@ -126,10 +127,12 @@ async fn alone(config: &Config, account: &Account, how: How) -> anyhow::Result<L
     let environment = Environment::of_process();
     let _lock = DataDir::lock(&config.data_dir)?;
     let store = Store::open(&config.data_dir)?;
-    let vault = open_vault(config, &environment, &store, NoKey::Make).await?;
-    let shelf = VaultShelf::new(store.clone(), vault);
+    let clock = Clock::system();
+    let (_sender, configs) = watch::channel(Arc::new(config.clone()));
+    let shelf = open_shelf(&configs, &environment, &store, &clock).await?;
+    shelf.ensure_key().await?;
     let secrets = Arc::new(move |source: &SecretSource| source.read(&environment));
-    let tools = LoginTools { secrets, clock: Clock::system(), timeouts: Timeouts::default() };
+    let tools = LoginTools { secrets, clock, timeouts: Timeouts::default() };
     let done = sign_in(&store, &shelf, account, how, &tools).await;
     store.close().await;
     done

@@ -5,6 +5,7 @@ mod daemon;
 mod demo;
 mod health;
 mod login;
+mod rotate_key;
 mod sendmail;
 mod show;
 
@@ -75,6 +76,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Seal the stored sign-ins with a new key
+    RotateKey,
     /// Check the configuration and report every problem at once
     CheckConfig,
 }
@@ -201,6 +204,7 @@ async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyh
         Command::Demo => demo::run().await,
         Command::Simulator(args) => crate::simulator::run(*args).await.map(|()| ExitCode::SUCCESS),
         Command::Login(args) => login::run(path, args).await,
+        Command::RotateKey => rotate_key::run(path).await,
         Command::CheckConfig => Ok(check_config::run(path)),
         Command::Sendmail { arguments } => Ok(sendmail::run(path, arguments)),
         Command::Health(output) => health::run(path, &output).await,

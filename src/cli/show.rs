@@ -29,6 +29,9 @@ pub(super) fn status(status: &Status) -> String {
     let since = time(status.started_at);
     let _ = writeln!(text, "xoauth2-relay {} on {}, running since {since}", status.version, status.hostname);
     let _ = writeln!(text, "queue: {}", counts(&status.queue));
+    if let Some((key, since)) = status.key.as_ref().and_then(|key| Some((key, key.since?))) {
+        let _ = writeln!(text, "sign-ins are sealed with the key {} since {}", key.id, time(since));
+    }
     for account in &status.accounts {
         text.push('\n');
         text.push_str(&account_status(account));

@@ -23,7 +23,7 @@ use super::problem::{Place, Problems};
 use super::review::Review;
 use super::section::{Section, choice, parsed, text};
 use super::units::{is_domain, quoted};
-use super::{Account, App, Config, Environment, Listener, overrides};
+use super::{Account, App, Config, Environment, Listener, SecretSource, overrides, seen_by_others};
 use crate::message::Address;
 
 /// Reads and checks everything. `file` is the name for messages; relative paths in it start at its folder.
@@ -55,7 +55,8 @@ fn top(root: &Table, review: &mut Review) -> Config {
     let listener_sections = many("listener", root, review);
     let config = Config {
         hostname: hostname(&top, review),
-        key: secret::source("key", &top, review),
+        instance: instance(&top, review),
+        key: key(&top, review),
         log: log::log(&top, review),
         listeners: listeners(&top, &listener_sections, &data_dir, review),
         default_domain: default_domain(&top, review),
@@ -90,6 +91,35 @@ fn hostname(top: &Section<'_>, review: &mut Review) -> String {
     };
     let given = top.read("hostname", parsed(usable), review);
     given.unwrap_or_else(|| presentable(&gethostname::gethostname().to_string_lossy()))
+}
+
+/// A name that reads the same wherever it is shown.
+fn instance(top: &Section<'_>, review: &mut Review) -> Option<String> {
+    let usable = |name: &str| {
+        let name = name.trim();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if (1..=64).contains(&name.len()) && name.chars().all(is_plain) {
+            return Ok(name.to_owned());
+        }
+        Err(format!(
+            "{} is no name for an instance: write up to 64 letters, digits, hyphens, underscores and dots, such as \"production\"",
+            quoted(name)
+        ))
+    };
+    top.read("instance", parsed(usable), review)
+}
+
+/// The secret that seals sign-ins.
+fn key(top: &Section<'_>, review: &mut Review) -> Option<SecretSource> {
+    let source = secret::source("key", top, review)?;
+    if let SecretSource::File(path) = &source
+        && seen_by_others(path)
+    {
+        let path = path.display();
+        let text = format!("{source} can be read by every user of this machine: chmod o= {path}");
+        top.warning("key", text, review);
+    }
+    Some(source)
 }
 
 /// The machine's own name made fit for EHLO: whoever called it `moodle_01` should not be stopped by that.

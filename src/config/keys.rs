@@ -81,7 +81,7 @@ pub(super) static ROOT: Scope = Scope {
     heading: "",
     keys: &[
         now("hostname", Form::Text),
-        later("instance", Form::Text),
+        now("instance", Form::Text),
         now("data_dir", Form::Text),
         now("database", Form::Text),
         now("key", Form::Secret),

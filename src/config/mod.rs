@@ -12,6 +12,7 @@ mod client_certificate;
 mod command;
 mod document;
 mod environment;
+mod exposure;
 mod glance;
 mod keys;
 mod overrides;
@@ -33,6 +34,7 @@ pub use app::{App, SenderPattern};
 pub use certificate::{Certificate, CertificateError};
 pub use client_certificate::{AssertionAlgorithm, ClientCertificate};
 pub use environment::Environment;
+pub use exposure::seen_by_others;
 pub use glance::Glance;
 pub use problem::{Place, Problem, Problems};
 pub use reload::Followed;
@@ -55,6 +57,8 @@ use crate::clock::Clock;
 pub struct Config {
     /// The machine's name: in the banner, in EHLO and in `Received`.
     pub hostname: String,
+    /// Which of several installations this is, such as `production`: a copy under another name is held. `None`: nothing is compared.
+    pub instance: Option<String>,
     /// Where the queue, the sign-ins and the control socket are.
     pub data_dir: PathBuf,
     /// The key that seals sign-ins; `None`: `data_dir/key`, made at the first start.

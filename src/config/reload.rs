@@ -16,7 +16,7 @@ pub struct Followed {
 impl Config {
     /// This configuration for a relay that runs with `running`.
     ///
-    /// Sockets, data folder, key and log format stay as they were at the start. Nothing is in force by half: whatever cannot change keeps
+    /// Instance, sockets, data folder, key and log format stay as they were at the start. Nothing is in force by half: whatever cannot change keeps
     /// its old value as a whole, and is named.
     pub fn follow(self, running: &Self) -> Followed {
         let mut needs_restart = Vec::new();
@@ -25,12 +25,14 @@ impl Config {
                 needs_restart.push(key.to_owned());
             }
         };
+        keep("instance", self.instance != running.instance);
         keep("data_dir", self.data_dir != running.data_dir);
         keep("key", self.key != running.key);
         keep("admin.address", self.admin.address != running.admin.address);
         keep("log_format", self.log.json != running.log.json);
         let listeners = follow_listeners(&self.listeners, &running.listeners, &mut needs_restart);
         let config = Self {
+            instance: running.instance.clone(),
             data_dir: running.data_dir.clone(),
             key: running.key.clone(),
             admin: running.admin.clone(),
@@ -158,6 +160,7 @@ mod tests {
     fn what_needs_a_restart_is_named_and_stays_as_it_was() {
         let running = config("", "");
         for (top, tables, named) in [
+            ("instance = \"staging\"", "", "instance"),
             ("data_dir = \"/elsewhere\"", "", "data_dir"),
             ("key = { env = \"RELAY_KEY\" }", "", "key"),
             ("log_format = \"json\"", "", "log_format"),

@@ -14,6 +14,7 @@ use crate::ops::{
     AccountView, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone, MessageDetail, MessageView,
     OpsError, Released, Selection, SendTest, Status, Tested, Tried,
 };
+use crate::shelf::Rotated;
 
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +102,11 @@ impl Client {
     /// Drops the old client secret of an account.
     pub async fn account_drop_secret(&self, mailbox: &Address) -> Result<(), ControlError> {
         self.ask(Method::POST, &["accounts", mailbox.as_str(), "drop-secret"], NOTHING).await
+    }
+
+    /// Seals the sign-ins with a new key.
+    pub async fn rotate_key(&self) -> Result<Rotated, ControlError> {
+        self.ask(Method::POST, &["rotate-key"], NOTHING).await
     }
 
     /// Sends a test mail.

@@ -59,6 +59,7 @@ fn router(ops: Ops) -> Router {
         .route("/accounts/{mailbox}/login/browser/answer", post(login_browser_answer))
         .route("/accounts/{mailbox}/login/refresh-token", post(login_take_in))
         .route("/send-test", post(send_test))
+        .route("/rotate-key", post(async |State(ops): State<Ops>| answer(async move { ops.rotate_key().await }).await))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(ops)
 }

@@ -112,6 +112,11 @@ impl Ops {
     pub async fn account_release(&self, mailbox: &Address) -> Result<Released, OpsError> {
         let account = self.account(mailbox)?;
         let mailbox = account.mailbox.clone();
+        if self.shelf.identity().foreign(&mailbox).is_some() {
+            self.shelf.identity().claim(&mailbox).await.map_err(|error| OpsError::Failed(error.to_string()))?;
+            // A message that left before the keeper has heard of it would be told that the account is another instance's.
+            self.sign_ins.retry(&mailbox).await;
+        }
         self.schedule.tell(Event::Released { account: mailbox.clone(), why: "by an administrator".to_owned() });
         self.store.commit(Change::Wake { account: mailbox.clone(), at: self.clock.now() }).await?;
         self.schedule.tell(Event::Changed { account: mailbox.clone() });

@@ -167,6 +167,7 @@ impl Ops {
     /// Begins a device sign-in. An earlier one of the same account that still waits is over: whoever began it is told.
     pub async fn login_begin(&self, mailbox: &Address) -> Result<DevicePrompt, OpsError> {
         let account = self.person_account(mailbox)?;
+        self.ensure_key().await?;
         let login = DeviceLogin::start(&account, &self.login_tools).await.map_err(|error| failed(&error))?;
         let prompt = DevicePrompt::of(&login, &account);
         let (tools, over) = (self.login_tools.clone(), Arc::new(Over::default()));
@@ -205,6 +206,7 @@ impl Ops {
     /// [`Self::login_begin`].
     pub async fn login_browser_begin(&self, mailbox: &Address, port: u16) -> Result<BrowserPrompt, OpsError> {
         let account = self.person_account(mailbox)?;
+        self.ensure_key().await?;
         let login = BrowserLogin::start(&account, loopback_redirect(port), &self.login_tools).await;
         let login = Arc::new(login.map_err(|error| failed(&error))?);
         let over = Arc::default();
@@ -288,6 +290,7 @@ impl Ops {
     /// Takes in a refresh token that was obtained elsewhere.
     pub async fn login_take_in(&self, mailbox: &Address, refresh_token: Secret) -> Result<LoginDone, OpsError> {
         let account = self.person_account(mailbox)?;
+        self.ensure_key().await?;
         let has_sign_in = self.store.sign_in(&account.mailbox).await?.is_some();
         let taken = take_in_untried(&account, refresh_token, &self.login_tools, has_sign_in).await;
         let (stored, untried) = taken.map_err(|error| failed(&error))?;
@@ -304,6 +307,11 @@ impl Ops {
                 "{mailbox} has grant = \"application\" in the running relay: nobody signs in to it"
             ))),
         }
+    }
+
+    /// Before a person is sent to a browser: what they bring can be sealed.
+    async fn ensure_key(&self) -> Result<(), OpsError> {
+        self.shelf.ensure_key().await.map_err(|error| OpsError::Failed(format!("{error:#}")))
     }
 
     async fn adopt(&self, stored: StoredSignIn) -> Result<LoginDone, OpsError> {

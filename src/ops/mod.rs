@@ -3,6 +3,7 @@
 mod account;
 mod login;
 mod queue;
+mod rotate_key;
 mod send_test;
 mod status;
 
@@ -19,6 +20,7 @@ use crate::inbound::QueueIntake;
 use crate::journal::Feed;
 use crate::message::Address;
 use crate::schedule::Inbox;
+use crate::shelf::VaultShelf;
 use crate::signin::{LoginTools, SignIns};
 use crate::store::{ReadError, Store};
 
@@ -26,7 +28,9 @@ pub use account::{AccountView, Released, Tried};
 pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
-pub use status::{AccountStatus, HoldView, PaceView, PauseView, QueueCounts, RemovedAccount, SignInView, Status};
+pub use status::{
+    AccountStatus, HoldView, KeyView, PaceView, PauseView, QueueCounts, RemovedAccount, SignInView, Status,
+};
 
 /// The operations of a running relay. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ pub struct Ops {
     pub config: watch::Receiver<Arc<Config>>,
     /// Who holds the sign-ins.
     pub sign_ins: SignIns,
+    /// Where the sign-ins rest, and under which key.
+    pub shelf: VaultShelf,
     /// What a new sign-in needs.
     pub login_tools: LoginTools,
     /// The scheduler.

@@ -10,6 +10,7 @@ use super::{Ops, OpsError};
 use crate::config::{Account, Grant, Provider};
 use crate::message::Address;
 use crate::schedule::{Standing, pace::BURST};
+use crate::shelf::KEY_FACT;
 use crate::signin::SignInStatus;
 use crate::store::{Count, Hold, HoldCause, MessageState};
 
@@ -22,12 +23,23 @@ pub struct Status {
     pub hostname: String,
     /// When the relay started.
     pub started_at: Timestamp,
+    /// The key that stored sign-ins are sealed with; absent when it cannot be had.
+    pub key: Option<KeyView>,
     /// Of all accounts, configured or not.
     pub queue: QueueCounts,
     /// In the order of the configuration.
     pub accounts: Vec<AccountStatus>,
     /// Accounts that are no longer configured but have mail: it is held.
     pub removed_accounts: Vec<RemovedAccount>,
+}
+
+/// A key, by its name, which says nothing about the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its name.
+    pub id: String,
+    /// Since when it has been in use, if it took the place of another one.
+    pub since: Option<Timestamp>,
 }
 
 /// An account that is gone from the configuration, with mail left.
@@ -99,7 +111,7 @@ pub struct SignInView {
 /// Why an account stops, and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldView {
-    /// `not_signed_in`, `sign_in`, `registration`, `login`, `key` or `manual`.
+    /// `not_signed_in`, `sign_in`, `registration`, `login`, `key`, `clone` or `manual`.
     pub cause: String,
     /// The cause in words.
     pub text: String,
@@ -161,14 +173,28 @@ impl Ops {
         });
         let accounts = accounts.collect();
         let removed = counts.into_iter().map(|(mailbox, queue)| RemovedAccount { mailbox: mailbox.to_string(), queue });
+        let key = match self.shelf.key().await {
+            Some(id) => Some(self.key_view(&id.to_string()).await?),
+            None => None,
+        };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: config.hostname.clone(),
             started_at: self.started_at,
+            key,
             queue: total,
             accounts,
             removed_accounts: removed.collect(),
         })
+    }
+}
+
+impl Ops {
+    async fn key_view(&self, id: &str) -> Result<KeyView, OpsError> {
+        let facts = self.store.facts().await?;
+        let told = facts.iter().find(|fact| fact.account.is_none() && fact.name == KEY_FACT);
+        let since = told.filter(|fact| fact.value.as_deref() == Some(id)).map(|fact| fact.at);
+        Ok(KeyView { id: id.to_owned(), since })
     }
 }
 
@@ -280,14 +306,15 @@ fn says_nothing(hold: &Hold) -> bool {
 /// The advice of the sign-in is more exact than what the cause alone tells; and where Exchange gives no reason, what was found in the
 /// access token is the likeliest one.
 fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
-    use crate::store::HoldCause::{Key, Login, Manual, NotSignedIn, Registration, SignIn};
+    use crate::store::HoldCause::{Clone, Key, Login, Manual, NotSignedIn, Registration, SignIn};
     let mailbox = &hold.account;
     let remedy = match hold.cause {
         NotSignedIn | SignIn => format!("xoauth2-relay login {mailbox}"),
         Registration => format!("change what the error names, then: xoauth2-relay account release {mailbox}"),
         Login => format!("change what the reply names, then: xoauth2-relay account release {mailbox}"),
         Key => format!("put the right key back and restart, or sign in anew: xoauth2-relay login {mailbox}"),
-        Manual => format!("xoauth2-relay account release {mailbox}"),
+        // The advice of the sign-in says when to sign in anew instead.
+        Clone | Manual => format!("xoauth2-relay account release {mailbox}"),
     };
     let known = sign_in.and_then(|sign_in| sign_in.hold.as_ref()).filter(|known| known.cause == hold.cause);
     let found = sign_in.and_then(|sign_in| sign_in.findings.first()).filter(|_| says_nothing(hold));

@@ -64,7 +64,7 @@ struct Pause {
 impl Hold {
     /// Whether it may end by itself. Whoever keeps the sign-in tries that too; a probe from here is the net below.
     fn is_probed(&self) -> bool {
-        self.cause != HoldCause::Manual
+        !matches!(self.cause, HoldCause::Manual | HoldCause::Clone)
     }
 }
 
@@ -291,13 +291,14 @@ impl Scheduler {
         }
     }
 
-    /// A new cause replaces an older one, save that a person's word counts most.
+    /// A new cause replaces an older one, save that a person's word counts most, and then whose the account is.
     fn hold(&mut self, mut hold: Hold, actions: &mut Vec<Action>) {
         let Some(queue) = self.queues.get_mut(&hold.account) else { return };
         let current = queue.hold.as_ref();
         let is_news = current.is_none_or(|current| current.cause != hold.cause);
         match current {
             Some(current) if is_news && current.cause == HoldCause::Manual => return,
+            Some(current) if is_news && current.cause == HoldCause::Clone && hold.cause != HoldCause::Manual => return,
             // What a probe meets is for its own answer to tell.
             Some(_) if is_news && queue.probing && hold.cause != HoldCause::Manual => return,
             // Attempts that were under way together are refused together, and a probe of the sign-in fails as it did before.
@@ -326,7 +327,7 @@ impl Scheduler {
 
     fn sign_in_good(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(queue) = self.queues.get(account) else { return };
-        let frees = |cause| !matches!(cause, HoldCause::Manual | HoldCause::Login);
+        let frees = |cause| !matches!(cause, HoldCause::Manual | HoldCause::Login | HoldCause::Clone);
         match &queue.hold {
             Some(hold) if frees(hold.cause) => self.release(account, "the sign-in works".to_owned(), now, actions),
             // What failed for want of a token need not wait any longer.

@@ -109,6 +109,7 @@ mod tests {
 
     fn status(waiting: u64, dead: u64) -> Status {
         Status {
+            key: None,
             version: String::new(),
             hostname: String::new(),
             started_at: jiff::Timestamp::UNIX_EPOCH,

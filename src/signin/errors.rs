@@ -95,6 +95,15 @@ impl Advice {
         Self { sentence, command: format!("xoauth2-relay login {account}") }
     }
 
+    /// For a sign-in that belongs to another instance.
+    pub fn foreign(account: &Address) -> Self {
+        let sentence = "Nothing is sent and the stored sign-in is not used: if this is a copy, look at the mail that came along with it \
+            (xoauth2-relay queue list) and sign in anew; if the instance was renamed, release the account";
+        let command =
+            format!("a copy: xoauth2-relay login {account}; renamed: xoauth2-relay account release {account}");
+        Self { sentence: sentence.to_owned(), command }
+    }
+
     /// For a sign-in that is there but cannot be opened.
     pub fn wrong_key(account: &Address) -> Self {
         let sentence =

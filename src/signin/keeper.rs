@@ -222,6 +222,10 @@ impl Keeper {
         self.ask_again = false;
         match loaded {
             Ok(Some(stored)) => {
+                // It is given out: so it is this instance's now, whatever the endpoint says of it.
+                if self.hold.take_if(|hold| hold.cause == HoldCause::Clone).is_some() {
+                    self.announce.get_or_insert(Why::Recovered);
+                }
                 self.bring_back(stored.access.as_ref(), now);
                 self.stored = Some(stored);
                 self.ask(Which::Current, false)
@@ -237,6 +241,13 @@ impl Keeper {
             Err(ShelfError::WrongKey(error)) => {
                 let advice = Advice::wrong_key(&self.mailbox);
                 self.hold(HoldCause::Key, Failure { advice, ..Failure::passing(error) }, now, told);
+                Vec::new()
+            }
+            Err(ShelfError::Foreign(error)) => {
+                let advice = Advice::foreign(&self.mailbox);
+                self.hold(HoldCause::Clone, Failure { advice, ..Failure::passing(error) }, now, told);
+                // It is not here to be tried: only a person says whose it is.
+                self.next_at = None;
                 Vec::new()
             }
             Err(ShelfError::Unavailable(error)) => {
@@ -433,7 +444,8 @@ impl Keeper {
             Some(hold) if hold.cause == cause => (hold.since, hold.probes.saturating_add(1)),
             _ => (now, 0),
         };
-        let probe_at = (cause != HoldCause::NotSignedIn).then(|| later(now, probe(probes)));
+        let is_tried = !matches!(cause, HoldCause::NotSignedIn | HoldCause::Clone);
+        let probe_at = is_tried.then(|| later(now, probe(probes)));
         self.next_at = probe_at;
         self.failures = 0;
         self.problem = None;

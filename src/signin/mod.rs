@@ -245,11 +245,14 @@ impl SignIns {
         self.wait(&mut line, move |published| published.outcome(request)).await
     }
 
-    /// Tries the stored sign-in at once, even if it was marked dead. What comes of it is told as an event.
+    /// Tries the stored sign-in at once, even if it was marked dead. What comes of it is told as an event; this returns once the keeper
+    /// has read it and begun.
     pub async fn retry(&self, mailbox: &Address) {
         if let Some(line) = self.line(mailbox) {
-            // Nobody waits for the number of the request. A keeper that is gone is on its way out with the relay.
-            let _ = line.commands.send(Command::Ask(oneshot::channel().0)).await;
+            let (reply, begun) = oneshot::channel();
+            // A keeper that is gone is on its way out with the relay.
+            let _ = line.commands.send(Command::Ask(reply)).await;
+            let _ = begun.await;
         }
     }
 

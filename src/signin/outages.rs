@@ -14,7 +14,7 @@ use super::scripted::{Answer, Scripted, account, literals};
 use super::*;
 use crate::config::Secret;
 use crate::shelf::VaultShelf;
-use crate::store::{Fact, NoKey, SealedSignIn, Store, Vault};
+use crate::store::{Fact, SealedSignIn, Store};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const HTML: &[(&str, &str)] = &[("content-type", "text/html")];
@@ -65,8 +65,10 @@ impl Bench {
     async fn start(scripted: &Scripted) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::in_memory(None).unwrap();
-        let vault = Vault::load(None, folder.path(), NoKey::Make).unwrap();
-        let shelf = Arc::new(Counted { shelf: VaultShelf::new(store.clone(), vault), writes: AtomicUsize::new(0) });
+        let shelf = Arc::new(Counted {
+            shelf: VaultShelf::in_folder(store.clone(), folder.path()).await,
+            writes: AtomicUsize::new(0),
+        });
         let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
         let first = StoredSignIn {
             account: mailbox(),

@@ -50,6 +50,9 @@ pub enum ShelfError {
     /// It is there, but sealed with another key. Trying again does not help: a person has to bring the key back or sign in anew.
     #[error("{0}")]
     WrongKey(String),
+    /// It belongs to another instance, of which this relay may be a copy. It must not be used: that would take it away from its owner.
+    #[error("{0}")]
+    Foreign(String),
     /// Anything that may go away by itself: a full disk, a busy or closing store.
     #[error("{0}")]
     Unavailable(String),

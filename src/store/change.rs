@@ -30,6 +30,8 @@ pub enum Change {
     },
     /// The account's sign-in from now on.
     SignIn(Box<SealedSignIn>),
+    /// Sign-ins that are sealed with another key from now on: all of them or none.
+    Reseal(Box<Resealed>),
     /// Waiting, held or dead messages are due now, with their tries forgotten. Accepted recipients stay accepted, all others wait
     /// again.
     Retry {
@@ -164,6 +166,17 @@ pub struct Sent {
     pub recipients: u32,
 }
 
+/// What a new key leaves to be written, in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resealed {
+    /// Each in place of the account's earlier row. An account without one gets none: what is gone is not brought back.
+    pub sign_ins: Vec<SealedSignIn>,
+    /// The name of the key in use, and since when; for `status`.
+    pub key: Fact,
+    /// For the journal.
+    pub entry: JournalEntry,
+}
+
 /// A row that stops an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
@@ -198,6 +211,8 @@ pub enum HoldCause {
     Login,
     /// The stored sign-in cannot be opened with the key at hand.
     Key,
+    /// The data folder belongs to another instance, of which this may be a copy.
+    Clone,
     /// A person asked for it.
     Manual,
 }
@@ -211,15 +226,15 @@ impl HoldCause {
             Self::Registration => "registration",
             Self::Login => "login",
             Self::Key => "key",
+            Self::Clone => "clone",
             Self::Manual => "manual",
         }
     }
 
     /// The cause of this name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::NotSignedIn, Self::SignIn, Self::Registration, Self::Login, Self::Key, Self::Manual]
-            .into_iter()
-            .find(|cause| cause.as_str() == name)
+        use HoldCause::{Clone, Key, Login, Manual, NotSignedIn, Registration, SignIn};
+        [NotSignedIn, SignIn, Registration, Login, Key, Clone, Manual].into_iter().find(|cause| cause.as_str() == name)
     }
 }
 
@@ -231,6 +246,7 @@ impl fmt::Display for HoldCause {
             Self::Registration => "the app registration or the tenant refuses it",
             Self::Login => "Exchange refuses the login",
             Self::Key => "the stored sign-in cannot be opened with this key",
+            Self::Clone => "the queue and the sign-in belong to another instance",
             Self::Manual => "held by an administrator",
         })
     }

@@ -14,6 +14,10 @@ pub const BEFORE_BODY_REMOVAL: &str = "before_body_removal";
 pub const AFTER_PICKUP_RENAME: &str = "after_pickup_rename";
 /// A message from the drop folder is in the queue, its file is still there.
 pub const AFTER_PICKUP_COMMIT: &str = "after_pickup_commit";
+/// A new key is in the key file, in front of the old one; nothing is sealed with it.
+pub const AFTER_NEW_KEY: &str = "after_new_key";
+/// Everything is sealed with the new key; the old one is still in the key file.
+pub const BEFORE_OLD_KEY_REMOVAL: &str = "before_old_key_removal";
 
 /// A stored sign-in was read, the token endpoint was not asked.
 pub const AFTER_SIGN_IN_LOAD: &str = "after_sign_in_load";

@@ -63,6 +63,8 @@ pub trait Reader: Send {
     fn holds(&mut self) -> Result<Vec<Hold>, ReadError>;
     /// An account's sign-in.
     fn sign_in(&mut self, account: &Address) -> Result<Option<SealedSignIn>, ReadError>;
+    /// All sign-ins, by account.
+    fn sign_ins(&mut self) -> Result<Vec<SealedSignIn>, ReadError>;
     /// Whether any account has a sign-in.
     fn has_sign_ins(&mut self) -> Result<bool, ReadError>;
     /// All that was learnt, by account and name; the relay's own facts first.

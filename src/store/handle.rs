@@ -230,7 +230,12 @@ impl Store {
         self.shared.readers.read(move |reader| reader.sign_in(&account)).await
     }
 
-    /// Whether any account has a sign-in: then a missing key is a lost key, see [`super::NoKey`].
+    /// Every sign-in, by account, also of accounts that are not configured.
+    pub async fn sign_ins(&self) -> Result<Vec<SealedSignIn>, ReadError> {
+        self.shared.readers.read(|reader| reader.sign_ins()).await
+    }
+
+    /// Whether any account has a sign-in: then a missing key is a lost key.
     pub async fn has_sign_ins(&self) -> Result<bool, ReadError> {
         self.shared.readers.read(|reader| reader.has_sign_ins()).await
     }

@@ -32,10 +32,12 @@ use jiff::Timestamp;
 use crate::message::{Address, Envelope, QueueId, Trace};
 
 pub use bodies::{Bodies, BodyWriter, INLINE_LIMIT};
-pub use change::{Change, Fact, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Sent};
+pub use change::{
+    Change, Fact, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Resealed, Sent,
+};
 pub use handle::{CommitError, ReadError, Store, StoreError};
 pub use lock::{DataDir, LockError};
-pub use vault::{NoKey, Vault, VaultError};
+pub use vault::{Key, KeyFile, KeyId, Vault, VaultError, sealed_with};
 
 /// Where one recipient stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -236,6 +238,26 @@ pub struct SealedAccess {
     pub received_at: Timestamp,
     /// How long it lives from then on.
     pub life: Duration,
+}
+
+impl SealedSignIn {
+    /// Everything in it that is sealed, with the purpose that it was sealed for: what a new key has to reach. A field that is not named
+    /// here does not compile.
+    pub fn sealed_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Vec<u8>)> {
+        let Self { account: _, current, previous, signed_in_as: _, since: _, refreshed_at: _, refresh_life: _, access } =
+            self;
+        let current = Some((Self::CURRENT, current));
+        let previous = previous.as_mut().map(|previous| (Self::PREVIOUS, previous));
+        let access = access.as_mut().map(|access| (Self::ACCESS, &mut access.token));
+        [current, previous, access].into_iter().flatten()
+    }
+
+    /// What the vault binds [`Self::current`] to, beside the account.
+    pub const CURRENT: &str = "refresh token";
+    /// What the vault binds [`Self::previous`] to, beside the account.
+    pub const PREVIOUS: &str = "previous refresh token";
+    /// What the vault binds the token of [`Self::access`] to, beside the account.
+    pub const ACCESS: &str = "access token";
 }
 
 /// How many messages of an account are where.

@@ -135,6 +135,7 @@ fn weight(change: &Change) -> usize {
         Change::Retry { ids, .. } | Change::Delete { ids, .. } | Change::Move { ids, .. } => ROW * (1 + ids.len()),
         Change::Forget { .. } => 256 * ROW,
         Change::Note(entry) => ROW + entry.text.len(),
+        Change::Reseal(resealed) => ROW * 16 * (1 + resealed.sign_ins.len()),
         Change::Learn(fact) => ROW + fact.value.as_ref().map_or(0, String::len),
         Change::Wake { .. } | Change::Hold(_) | Change::Release { .. } | Change::SignIn(_) | Change::Running(_) => ROW,
     }

@@ -62,7 +62,7 @@ fn a_variable_that_sets_nothing_is_named() {
             "there can be several [[listener]], and a variable could not say which one: set it in the file",
         ),
         ("QUEUE__JOURNAL_DAYS", "0", "queue.journal_days: is 0: it must be at least 1"),
-        ("INSTANCE", "staging", "instance: is not yet supported in this version: remove it"),
+        ("ADMIN__URL", "https://relay.test", "admin.url: is not yet supported in this version: remove it"),
         ("HOSTNAME", "", "hostname: is empty: remove it or complete it"),
     ] {
         let name = format!("XOAUTH2_RELAY__{name}");

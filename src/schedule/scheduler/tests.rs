@@ -159,6 +159,7 @@ fn a_sign_in_that_works_again_frees_what_the_sign_in_stopped_but_not_what_a_pers
         (HoldCause::NotSignedIn, true),
         (HoldCause::Registration, true),
         (HoldCause::Login, false),
+        (HoldCause::Clone, false),
         (HoldCause::Manual, false),
     ] {
         let mut scheduler = one_account();
@@ -166,13 +167,27 @@ fn a_sign_in_that_works_again_frees_what_the_sign_in_stopped_but_not_what_a_pers
         accept(&mut scheduler, 1, start());
         let actions = scheduler.on(Event::SignInGood { account: lms() }, start());
         assert_eq!(attempts(&actions) == [1], is_freed, "{cause}");
-        let is_freed = is_freed || cause == HoldCause::Login;
+        let is_freed = is_freed || matches!(cause, HoldCause::Login | HoldCause::Clone);
         scheduler.on(Event::SignedIn { account: lms() }, start());
         assert_eq!(scheduler.standings(start())[0].hold.is_none(), is_freed, "{cause}");
         let released = Event::Released { account: lms(), why: "by hand".to_owned() };
         scheduler.on(released, start());
         assert!(scheduler.standings(start())[0].hold.is_none(), "{cause}");
     }
+}
+
+#[test]
+fn a_copy_is_not_probed_and_nothing_but_a_person_changes_why_it_is_held() {
+    let mut scheduler = one_account();
+    let held = Hold { cause: HoldCause::Clone, probe_at: None, ..login_refused(start()) };
+    scheduler.on(Event::Held(held.clone()), start());
+    assert!(scheduler.on(Event::Held(login_refused(start())), start()).is_empty());
+    assert!(scheduler.on(Event::Held(held), start()).is_empty(), "the same is no news");
+    let year = start() + Duration::from_hours(24 * 365);
+    assert_eq!(scheduler.next_wake(start()), None);
+    assert!(scheduler.on(Event::Woken, year).iter().all(|action| !matches!(action, Action::Probe(_))));
+    scheduler.on(Event::Held(Hold { cause: HoldCause::Manual, ..login_refused(year) }), year);
+    assert_eq!(scheduler.standings(year)[0].hold.as_ref().map(|hold| hold.cause), Some(HoldCause::Manual));
 }
 
 #[test]

@@ -432,6 +432,30 @@ fn a_sign_in_that_cannot_be_opened_is_held_and_looked_at_again() {
 }
 
 #[test]
+fn the_sign_in_of_another_instance_is_never_asked_with_until_a_person_says_whose_it_is() {
+    let mut bench = Bench { keeper: Keeper::new(mailbox(), 0.0), now: start(), said: Vec::new() };
+    let foreign = || Event::Loaded(Err(ShelfError::Foreign("it belongs to \"production\"".to_owned())));
+    bench.on(Event::Started).on(foreign());
+    assert_eq!(bench.held().map(|hold| (hold.cause, hold.probe_at)), Some((HoldCause::Clone, None)));
+    for _ in 0..100 {
+        bench.after(24 * HOUR);
+        assert_eq!(bench.doings().len(), 0, "not once in a hundred days");
+    }
+    for asked in [Event::Asked, Event::ConfigChanged] {
+        bench.on(asked);
+        assert_eq!(bench.doings(), [&Action::Load]);
+        bench.on(foreign());
+        assert_eq!((bench.asks_with(), bench.held().map(|hold| hold.cause)), (None, Some(HoldCause::Clone)));
+    }
+    // Released: from here on the hold is no longer said, even if the endpoint is away.
+    bench.on(Event::Asked).on(Event::Loaded(Ok(Some(stored("R0", None)))));
+    assert_eq!(bench.asks_with(), Some("R0"));
+    assert_eq!(bench.published().status.hold, None);
+    bench.fails(Meaning::TryAgain);
+    assert!(bench.published().status.hold.is_none() && bench.published().status.problem.is_some());
+}
+
+#[test]
 fn the_person_is_taken_from_a_token_that_can_be_decoded_and_kept_otherwise() {
     use base64::Engine;
     let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"upn":"lms@contoso.com"}"#);

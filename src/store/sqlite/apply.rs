@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{account, forget, message, values};
 use crate::message::{Address, QueueId};
 use crate::store::engine::{Committed, Failure};
-use crate::store::{Change, JournalEntry};
+use crate::store::{Change, JournalEntry, Resealed};
 
 /// Writes one change into the open transaction.
 pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Result<(), Failure> {
@@ -18,6 +18,7 @@ pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Re
         Change::Hold(hold) => account::hold(sql, hold),
         Change::Release { account, at, why } => account::release(sql, account, *at, why),
         Change::SignIn(sign_in) => account::sign_in(sql, sign_in),
+        Change::Reseal(resealed) => reseal(sql, resealed),
         Change::Wake { account, at } => message::wake(sql, account, *at),
         Change::Note(entry) => note(sql, entry),
         Change::Learn(fact) => account::learn(sql, fact),
@@ -27,6 +28,17 @@ pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Re
         }
         Change::Running(running) => account::running(sql, *running),
     }
+}
+
+fn reseal(sql: &Connection, resealed: &Resealed) -> Result<(), Failure> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM sign_in WHERE account = ?1)";
+    for sign_in in &resealed.sign_ins {
+        if sql.prepare_cached(exists)?.query_row([sign_in.account.key()], |row| row.get(0))? {
+            account::sign_in(sql, sign_in)?;
+        }
+    }
+    account::learn(sql, &resealed.key)?;
+    note(sql, &resealed.entry)
 }
 
 /// One line for the journal.

@@ -121,6 +121,10 @@ impl Reader for SqliteReader {
         self.snapshot(|sql| row(sql, "SELECT * FROM sign_in WHERE account = ?1", [account.key()], sign_in))
     }
 
+    fn sign_ins(&mut self) -> Result<Vec<SealedSignIn>, ReadError> {
+        self.snapshot(|sql| rows(sql, "SELECT * FROM sign_in ORDER BY account", [], sign_in))
+    }
+
     fn has_sign_ins(&mut self) -> Result<bool, ReadError> {
         self.snapshot(|sql| sql.query_row("SELECT EXISTS (SELECT 1 FROM sign_in)", [], |row| row.get(0)))
     }
