@@ -69,6 +69,14 @@ impl Daemon {
         Self { config, door, child: None, stderr: folder.path().join("stderr") }
     }
 
+    /// With a configuration that is there already, in a folder of its own.
+    pub fn of(config: &Path, folder: &TempDir) -> Self {
+        let text = std::fs::read_to_string(config).unwrap();
+        let behind = text.split("[[listener]]\naddress = \"").nth(1).unwrap();
+        let door = behind.split('"').next().unwrap().parse().unwrap();
+        Self { config: config.to_owned(), door, child: None, stderr: folder.path().join("stderr") }
+    }
+
     /// Starts it and waits for `ready`.
     pub fn start(&mut self, environment: &[(&str, &str)]) {
         let mut command = program(&self.config);
@@ -298,25 +306,6 @@ async fn a_stop_in_the_middle_of_a_session_says_so_to_the_client() {
         expect(&client.ask("MAIL FROM:<lms@contoso.com>"), "250");
         assert_eq!(daemon.terminate(), Some(0));
         assert!(client.rest().starts_with("421 "));
-    })
-    .await;
-    simulator.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_key_stops_the_start_and_the_remedy_that_is_named_helps() {
-    let simulator = Simulator::start(quick()).await.unwrap();
-    let folder = TempDir::new().unwrap();
-    let mut daemon = Daemon::prepare(&simulator, &folder).await;
-    blocking(move || {
-        std::fs::remove_file(folder.path().join("data/key")).unwrap();
-        assert_fails(&run(&daemon.config, &["run"]), 1, "xoauth2-relay login MAILBOX");
-        let token = folder.path().join("token");
-        let login = run(&daemon.config, &["login", MAILBOX, "--refresh-token-file", token.to_str().unwrap()]);
-        assert!(login.status.success(), "{}", text(&login.stderr));
-        daemon.start(&[]);
-        Client::greeted(daemon.door).submit(MAILBOX, &["you@example.com"], MAIL);
-        assert_eq!(daemon.terminate(), Some(0));
     })
     .await;
     simulator.stop().await;
