@@ -69,6 +69,7 @@ macro_rules! suite {
             the_list_goes_on_from_an_id
             a_hold_is_journalled_once_and_released_once
             the_last_sign_in_counts
+            sign_ins_are_sealed_anew_together_and_none_is_brought_back
             what_was_learnt_is_known_until_it_is_forgotten
             the_pace_is_remembered_by_login
             the_journals_show_their_own_lines_in_order
@@ -381,6 +382,27 @@ pub fn the_last_sign_in_counts(subject: &mut Subject) {
     assert_eq!(subject.read().sign_in(&lms()).unwrap(), Some(without_access));
     assert_eq!(subject.read().sign_in(&address("erp@contoso.com")).unwrap(), None);
     assert!(subject.read().has_sign_ins().unwrap());
+}
+
+pub fn sign_ins_are_sealed_anew_together_and_none_is_brought_back(subject: &mut Subject) {
+    let sealed = |account: &str, octet: u8| SealedSignIn {
+        account: address(account),
+        current: vec![octet],
+        previous: Some(vec![octet, octet]),
+        signed_in_as: None,
+        since: at(1),
+        refreshed_at: at(2),
+    };
+    let sign_in = |account, octet| Change::SignIn(Box::new(sealed(account, octet)));
+    subject.commit(&[sign_in("lms@contoso.com", 1), sign_in("erp@contoso.com", 1), sign_in("old@contoso.com", 1)]);
+    let key = Fact { account: None, name: "vault/key".to_owned(), value: Some("2".to_owned()), at: at(3) };
+    let entry = JournalEntry { at: at(3), message: None, account: None, text: "a new key".to_owned() };
+    let anew = ["lms@contoso.com", "ERP@contoso.com", "gone@contoso.com"].map(|account| sealed(account, 2)).into();
+    subject.commit(&[Change::Reseal(Box::new(Resealed { sign_ins: anew, key: key.clone(), entry: entry.clone() }))]);
+    let expected = [sealed("ERP@contoso.com", 2), sealed("lms@contoso.com", 2), sealed("old@contoso.com", 1)];
+    assert_eq!(subject.read().sign_ins().unwrap(), expected);
+    assert_eq!(subject.read().facts().unwrap(), [key]);
+    assert_eq!(subject.read().recent_journal(1).unwrap(), [entry]);
 }
 
 pub fn what_was_learnt_is_known_until_it_is_forgotten(subject: &mut Subject) {
