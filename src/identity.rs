@@ -96,7 +96,7 @@ impl Identity {
     }
 
     /// The holds as they have to be for these accounts, and what has to be written for that: accounts of another instance are held, and
-    /// no longer than they are. What a person holds stays as it is.
+    /// no longer than they are. What a person holds stays held by that person, and says whose it is: to release it is to decide that too.
     pub fn correct_holds(&self, mut holds: Vec<Hold>) -> (Vec<Hold>, Vec<Change>) {
         let now = self.shared.clock.now();
         let mut changes = Vec::new();
@@ -105,7 +105,11 @@ impl Identity {
             let place = holds.iter().position(|hold| hold.account == *account);
             let cause = place.map(|place| holds[place].cause);
             match (self.foreign(account), cause) {
-                (Some(_), Some(HoldCause::Clone | HoldCause::Manual)) | (None, None) => {}
+                (foreign, Some(HoldCause::Manual)) => {
+                    let said = foreign.map(|foreign| foreign.to_string());
+                    changes.extend(place.and_then(|place| say(&mut holds[place], said)));
+                }
+                (Some(_), Some(HoldCause::Clone)) | (None, None) => {}
                 (Some(foreign), _) => {
                     let hold = hold(account, &foreign, now);
                     changes.push(Change::Hold(Box::new(hold.clone())));
@@ -121,6 +125,13 @@ impl Identity {
             }
         }
         (holds, changes)
+    }
+
+    /// The holds of the configured accounts that belong to another instance.
+    pub fn holds(&self) -> Vec<Hold> {
+        let now = self.shared.clock.now();
+        let accounts = self.accounts();
+        accounts.iter().filter_map(|account| Some(hold(account, &self.foreign(account)?, now))).collect()
     }
 
     async fn compare_names(&self) -> Result<(), IdentityError> {
@@ -207,6 +218,15 @@ impl Identity {
     fn names(&self) -> MutexGuard<'_, Names> {
         self.shared.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A person's hold with another instance's name to it, or without. `None`: so it is already.
+fn say(hold: &mut Hold, said: Option<String>) -> Option<Change> {
+    if hold.error == said {
+        return None;
+    }
+    hold.error = said;
+    Some(Change::Hold(Box::new(hold.clone())))
 }
 
 fn hold(account: &Address, foreign: &Foreign, since: jiff::Timestamp) -> Hold {

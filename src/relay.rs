@@ -181,6 +181,10 @@ impl Relay {
         let config = Arc::new(config);
         self.config.send_replace(config.clone());
         self.ops.schedule.tell(Event::Configured { config: config.clone(), sent });
+        // An account that is new in the configuration may be one of the original, of which this is a copy.
+        for hold in self.ops.shelf.identity().holds() {
+            self.ops.schedule.tell(Event::Held(hold));
+        }
         // It is in force: what cannot be counted now, `status` tells later.
         let counts = self.store.counts().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "could not see whether mail waits for accounts that are gone");

@@ -110,12 +110,15 @@ fn released(account: &str) -> Change {
 async fn a_name_that_was_a_mistake_leaves_nothing_behind() {
     let store = Store::in_memory(None).unwrap();
     start(&store, Some("production")).await;
-    let manual = Hold { cause: HoldCause::Manual, ..sample_hold(ERP) };
+    let manual = Hold { cause: HoldCause::Manual, error: None, ..sample_hold(ERP) };
     store.commit(Change::Hold(Box::new(manual))).await.unwrap();
     start(&store, Some("producton")).await;
     let expected = [(ERP.to_owned(), HoldCause::Manual), (LMS.to_owned(), HoldCause::Clone)];
     assert_eq!(held(&store).await, expected);
+    let said = store.holds().await.unwrap()[0].error.clone().unwrap();
+    assert!(said.contains("belongs to the instance \"production\""), "who releases it is told: {said}");
     start(&store, Some("production")).await;
+    assert_eq!(store.holds().await.unwrap()[0].error, None);
     assert_eq!(held(&store).await, expected[..1], "what a person holds stays held");
 }
 

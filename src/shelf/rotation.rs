@@ -158,14 +158,24 @@ impl VaultShelf {
         let mut guard = self.shared.vault.write().await;
         let Ok(vault) = &*guard else { return Ok(()) };
         self.seal_anew(vault, None, now).await?;
-        if let Place::Own(file) = self.shared.source.place() {
-            let mut keys = self.shared.source.read().await?;
-            if keys.len() > 1 {
+        let first = vault.seals_with();
+        let mut keys = self.shared.source.read().await?;
+        if keys.len() == 1 {
+            return Ok(());
+        }
+        match self.shared.source.place() {
+            Place::Own(file) => {
                 keys.truncate(1);
                 let after = vault_of(&keys)?;
                 write(file, keys).await?;
-                tracing::info!(key = %after.seals_with(), "the old key is gone from its file");
+                tracing::info!(key = %first, "the old key is gone from its file");
                 *guard = Ok(after);
+            }
+            Place::Configured(secret) => {
+                tracing::info!(
+                    "everything is sealed with {first}: the other keys can be taken away from {}",
+                    place(secret)
+                );
             }
         }
         Ok(())

@@ -143,7 +143,7 @@ async fn the_key_comes_from_wherever_the_configuration_says() {
 #[tokio::test]
 async fn the_first_start_makes_a_key_that_the_next_one_finds() {
     let folder = Folder::new();
-    folder.open().await.save(sign_in(&lms(), "token")).await.unwrap();
+    VaultShelf::in_folder(folder.store.clone(), folder.path()).await.save(sign_in(&lms(), "token")).await.unwrap();
     let mode = std::fs::metadata(folder.key_file().path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(token(&folder.open().await, &lms()).await.unwrap(), "token");

@@ -195,6 +195,36 @@ async fn a_sign_in_without_a_running_relay_makes_a_copy_its_own_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_added_to_a_running_copy_is_held_too() {
+    let (simulator, folder, _production) = original(Some("production")).await;
+    blocking(move || {
+        let elsewhere = TempDir::new().unwrap();
+        let mut staging = copy(&simulator, &folder, &elsewhere, Some("staging"));
+        staging.start(&[]);
+        let text = fs::read_to_string(&staging.config).unwrap();
+        let (_, account) = text.split_once("[[account]]").unwrap();
+        let account = account.split("[queue]").next().unwrap().replace("\"lms@", "\"erp@");
+        fs::write(&staging.config, format!("{text}\n[[account]]{account}")).unwrap();
+        staging.signal("HUP");
+        let since = std::time::Instant::now();
+        let held = loop {
+            let added = staging.json(&["status", "--json"])["accounts"][1].clone();
+            if added["hold"].is_object() {
+                break added;
+            }
+            assert!(since.elapsed() < PATIENCE, "{added}: {}", staging.said());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        assert_eq!(
+            (held["mailbox"].as_str(), held["hold"]["cause"].as_str()),
+            (Some("erp@contoso.com"), Some("clone"))
+        );
+        assert_eq!(staging.terminate(), Some(0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_its_own_name_and_a_relay_without_one_are_not_punished() {
     let (simulator, folder, _production) = original(Some("production")).await;
     blocking(move || {

@@ -183,3 +183,14 @@ fn a_range_cannot_be_smuggled_in_by_its_halves() {
         with_account("[[listener]]\nallow = ['10.0.0.0/8', 'fd00::/8', '203.0.113.0/24', '2001:db8::/32']").is_ok()
     );
 }
+
+#[test]
+fn the_name_of_an_instance_reads_the_same_wherever_it_is_shown() {
+    for name in ["production", "staging-2", "lms_1.test", "P"] {
+        assert_eq!(load(&format!("instance = {name:?}\n{ACCOUNT}")).unwrap().instance.as_deref(), Some(name));
+    }
+    for name in ["two words", "büro", "a\"b", &"x".repeat(65)] {
+        let problems = load(&format!("instance = {name:?}\n{ACCOUNT}")).unwrap_err().to_string();
+        assert!(problems.contains("instance: ") && problems.contains("is no name for an instance"), "{problems}");
+    }
+}

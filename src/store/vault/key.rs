@@ -32,8 +32,10 @@ impl Key {
     /// All keys of a text, parted by white space, each in base64 or hex; or the 32 octets of one key as they are. `None`: something
     /// in it is no key, or there is nothing.
     pub fn read_all(octets: &[u8]) -> Option<Vec<Self>> {
-        if let Ok(raw) = <[u8; KEY]>::try_from(octets) {
-            return Some(vec![Self(Zeroizing::new(raw))]);
+        if octets.len() == KEY {
+            let mut raw = Zeroizing::new([0; KEY]);
+            raw.copy_from_slice(octets);
+            return Some(vec![Self(raw)]);
         }
         let text = std::str::from_utf8(octets).ok()?;
         let keys: Vec<Self> = text.split_whitespace().map(Self::parse).collect::<Option<_>>()?;
