@@ -262,6 +262,28 @@ async fn what_no_key_opens_is_left_as_it_is() {
     assert_eq!(token(&folder.open_file(&hex(1)).await, &lms()).await.unwrap(), "token");
 }
 
+#[tokio::test]
+async fn a_save_under_way_keeps_a_rotation_out_until_it_is_on_disk() {
+    let folder = Folder::new();
+    let shelf = folder.open().await;
+    let mut waited = 0;
+    for n in 0..10_000 {
+        if waited == 3 {
+            return;
+        }
+        let mut save = shelf.save(sign_in(&lms(), &n.to_string()));
+        // Asked once, it has sealed and waits for the writer, unless that was quicker.
+        if (&mut save).now_or_never().is_some() {
+            continue;
+        }
+        waited += 1;
+        assert!(shelf.shared.vault.try_write().is_err(), "the vault may change between the sealing and the commit");
+        save.await.unwrap();
+        assert!(shelf.shared.vault.try_write().is_ok());
+    }
+    panic!("the writer was quicker every time, so that nothing was shown");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_under_an_old_key_behind_a_rotation() {
     let folder = Folder::new();
