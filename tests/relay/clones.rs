@@ -109,7 +109,7 @@ fn assert_held(copy: &mut Daemon, simulator: &Simulator, names: [&str; 2]) {
         assert!(held["probe_at"].is_null());
         until_waiting(copy, mails);
         assert!(copy.said().contains(&said_of_it), "{}", copy.said());
-        // A person who holds it does not make it forget, and a reload neither.
+        // A reload changes nothing about it.
         copy.signal("HUP");
         assert_eq!(hold(copy)["cause"], "clone");
         assert_eq!(copy.terminate(), Some(0));
