@@ -2,6 +2,7 @@
 
 mod account;
 mod admin;
+mod alert;
 mod app;
 mod credentials;
 mod endpoints;
@@ -51,6 +52,7 @@ fn top(root: &Table, review: &mut Review) -> Config {
     let top = Section::open(String::new(), Place::File, root, &ROOT, review);
     let admin = one("admin", root, review);
     let queue = one("queue", root, review);
+    let alert = one("alert", root, review);
     let data_dir = data_dir(&top, review);
     let listener_sections = many("listener", root, review);
     let config = Config {
@@ -66,11 +68,13 @@ fn top(root: &Table, review: &mut Review) -> Config {
         default_app: Arc::new(App::default_app()),
         queue: queue::queue(&queue, review),
         admin: admin::admin(&admin, review),
+        alert: alert::alert(&alert, review),
         warnings: Vec::new(),
     };
     let config = with_apps(config, &listener_sections, root, review);
     database(&top, review);
     admin::stands_apart(&config, &admin, review);
+    alert::is_read_by_somebody(&config.alert, &config.accounts, &alert, review);
     config
 }
 

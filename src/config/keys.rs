@@ -94,7 +94,7 @@ pub(super) static ROOT: Scope = Scope {
         now("app", Form::Tables),
         now("queue", Form::Table),
         now("admin", Form::Table),
-        later("alert", Form::Table),
+        now("alert", Form::Table),
     ],
 };
 
@@ -190,8 +190,22 @@ pub(super) static ADMIN: Scope = Scope {
     ],
 };
 
+pub(super) static ALERT: Scope = Scope {
+    heading: "[alert]",
+    keys: &[
+        now("webhook", Form::List),
+        now("command", Form::List),
+        now("mail_to", Form::List),
+        now("heartbeat_url", Form::Secret),
+    ],
+};
+
+/// One item of `webhook`; also as `[[alert.webhook]]`.
+pub(super) static WEBHOOK: Scope =
+    Scope { heading: "webhook = [{ … }]", keys: &[now("url", Form::Secret), now("format", Form::Text)] };
+
 /// All of them.
-pub(super) static SCOPES: [&Scope; 6] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &QUEUE, &ADMIN];
+pub(super) static SCOPES: [&Scope; 7] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &QUEUE, &ADMIN, &ALERT];
 
 /// The scope below `[name]` or `[[name]]`.
 pub(super) fn below(name: &str) -> Option<&'static Scope> {
@@ -201,6 +215,7 @@ pub(super) fn below(name: &str) -> Option<&'static Scope> {
         "app" => Some(&APP),
         "queue" => Some(&QUEUE),
         "admin" => Some(&ADMIN),
+        "alert" => Some(&ALERT),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@
 //! What keys there are is in `keys`.
 
 mod account;
+mod alert;
 mod app;
 mod certificate;
 mod check;
@@ -30,6 +31,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
+pub use alert::{Alert, HookUrl, Webhook, WebhookFormat};
 pub use app::{App, SenderPattern};
 pub use certificate::{Certificate, CertificateError};
 pub use client_certificate::{AssertionAlgorithm, ClientCertificate};
@@ -79,6 +81,8 @@ pub struct Config {
     pub queue: Queue,
     /// The page's address; `/healthz` for now.
     pub admin: Admin,
+    /// Who hears that a person is needed.
+    pub alert: Alert,
     /// What can be used but should be looked at, such as a secret that has expired; in the order of the file.
     pub warnings: Vec<Problem>,
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod alerts;
 mod apps;
 mod certificates;
 mod checked;

@@ -58,7 +58,7 @@ fn of_table(table: &Table) -> Result<SecretSource, String> {
         "file" => text(value).map(|path| SecretSource::File(path.into())).map_err(within),
         "env" => text(value).and_then(variable).map_err(within),
         "credential" => text(value).and_then(credential).map_err(within),
-        _ => command(value).map_err(within),
+        _ => words(value).map(SecretSource::Command).map_err(within),
     }
 }
 
@@ -76,7 +76,8 @@ fn credential(name: &str) -> Result<SecretSource, String> {
     Ok(SecretSource::Credential(name.to_owned()))
 }
 
-fn command(value: &Value) -> Result<SecretSource, String> {
+/// A program with its arguments, which no shell reads.
+pub(super) fn words(value: &Value) -> Result<Vec<String>, String> {
     let words = match value {
         Value::List(words) => words,
         Value::Text(_) => {
@@ -93,9 +94,5 @@ fn command(value: &Value) -> Result<SecretSource, String> {
             other => return Err(format!("has a word that is {}: put every word in quotes", other.form())),
         }
     }
-    if command.is_empty() {
-        Err("names no program: it is empty".to_owned())
-    } else {
-        Ok(SecretSource::Command(command))
-    }
+    if command.is_empty() { Err("names no program: it is empty".to_owned()) } else { Ok(command) }
 }
