@@ -126,6 +126,11 @@ impl Certificate {
         &self.file
     }
 
+    /// How long it is good in all.
+    pub fn life(&self) -> std::time::Duration {
+        std::time::Duration::try_from(self.not_after.duration_since(self.not_before)).unwrap_or_default()
+    }
+
     /// The last moment at which it is good.
     pub fn not_after(&self) -> Timestamp {
         self.not_after

@@ -1,6 +1,7 @@
 //! Every operation an administrator can order, once and typed. The control socket and the commands are faces of it.
 
 mod account;
+pub mod expiry;
 mod login;
 mod queue;
 mod rotate_key;
