@@ -25,7 +25,7 @@ use crate::service::Inherited;
 use crate::shelf::{KeySource, VaultShelf};
 use crate::signin::{LoginTools, SecretReader, SignInEvent, SignInParts, SignIns, Timeouts};
 use crate::store::{Change, DataDir, Hold, Sent, Store};
-use crate::{admin, control, inbound};
+use crate::{admin, alert, control, inbound};
 
 /// The day that the pace looks back on, and a margin.
 const PACE_MEMORY: Duration = Duration::from_hours(25);
@@ -135,7 +135,9 @@ impl Relay {
         let pool = Pool::new();
         let desk = desk(&ops, &pool);
         watcher.over(&work, "the scheduler", schedule::run(desk, scheduler, letters, work.stop.clone()));
-        watcher.over(&work, "a sign-in", pass_on(sign_in_events, inbox, clock, work.stop.clone()));
+        let (bell, ears) = alert::bell();
+        watcher.over(&work, "a sign-in", pass_on(sign_in_events, inbox, bell, clock, work.stop.clone()));
+        watcher.over(&work, "the alerts", alert::run(ops.clone(), ears, work.stop.clone()));
         watcher.over(&work, "the housekeeping", keep_house(ops.clone(), work.stop.clone()));
         let (sessions, stop) = (pool.clone(), work.stop.clone());
         watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });
@@ -438,10 +440,11 @@ async fn sent_lately(
     Ok(sent)
 }
 
-/// What the sign-ins tell concerns the schedule.
+/// What the sign-ins tell concerns the schedule, and makes the alerts look.
 async fn pass_on(
     mut events: mpsc::UnboundedReceiver<SignInEvent>,
     inbox: Inbox,
+    bell: alert::Bell,
     clock: Clock,
     stop: CancellationToken,
 ) {
@@ -450,6 +453,8 @@ async fn pass_on(
             event = events.recv() => event,
             () = stop.cancelled() => return,
         };
+        // Whatever it is, how things stand may have changed.
+        bell.ring();
         match event {
             Some(SignInEvent::Dead { account, cause, error, codes, probe_at, probes, .. }) => {
                 inbox.tell(Event::Held(Hold {
@@ -468,7 +473,8 @@ async fn pass_on(
                 tracing::warn!(%account, %error, "a refresh failed; it is tried again");
             }
             // Its keeper has panicked: the watcher over this task ends the relay.
-            Some(SignInEvent::Broken { .. }) | None => return,
+            Some(SignInEvent::Broken { account }) => return bell.broken(account),
+            None => return,
         }
     }
 }

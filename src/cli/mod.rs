@@ -69,6 +69,9 @@ enum Command {
     /// The accounts
     #[command(subcommand)]
     Account(AccountCommand),
+    /// The alerts
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Take a mail from standard input, as sendmail does; also when called by that name
     #[command(disable_help_flag = true)]
     Sendmail {
@@ -153,6 +156,12 @@ enum AccountCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum AlertCommand {
+    /// Send a test to every webhook, command and address of [alert], and print what each answered
+    Test(Json),
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -215,6 +224,7 @@ async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyh
         Command::SendTest(args) => send_test(&client(path)?, args).await,
         Command::Queue(command) => queue(&client(path)?, command).await,
         Command::Account(command) => account(path, &client(path)?, command).await,
+        Command::Alert(AlertCommand::Test(output)) => alert_test(&client(path)?, &output).await,
     }
 }
 
@@ -233,6 +243,16 @@ async fn send_test(client: &Client, args: SendTestArgs) -> anyhow::Result<ExitCo
     print(&args.output, &tested, || show::tested(&tested))?;
     let is_accepted = tested.state == RecipientState::Accepted.as_str();
     Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+async fn alert_test(client: &Client, output: &Json) -> anyhow::Result<ExitCode> {
+    let tested = client.alert_test().await?;
+    if tested.is_empty() && !output.json {
+        anyhow::bail!("nobody would be told: [alert] of the running configuration has no webhook, command or mail_to");
+    }
+    print(output, &tested, || show::alerts_tested(&tested))?;
+    let is_heard = !tested.is_empty() && tested.iter().all(|one| one.ok);
+    Ok(if is_heard { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 async fn queue(client: &Client, command: Queue) -> anyhow::Result<ExitCode> {

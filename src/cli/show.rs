@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::message::Address;
-use crate::ops::{AccountStatus, AccountView, MessageDetail, MessageView, QueueCounts, Status, Tested};
+use crate::ops::{AccountStatus, AccountView, AlertTested, MessageDetail, MessageView, QueueCounts, Status, Tested};
 
 /// `1 message`, `2 messages`.
 pub(super) fn count(number: usize, noun: &str) -> String {
@@ -21,6 +21,14 @@ pub(super) fn time(at: Timestamp) -> String {
 /// Text from the network on one line of a terminal: nothing in it can move the cursor.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `alert test`.
+pub(super) fn alerts_tested(tested: &[AlertTested]) -> String {
+    let line = |one: &AlertTested| {
+        format!("{}: {}: {}", one.receiver, if one.ok { "ok" } else { "FAILED" }, printable(&one.answer))
+    };
+    tested.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// `status`.

@@ -11,8 +11,8 @@ use super::SOCKET;
 use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
-    AccountView, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone, MessageDetail, MessageView,
-    OpsError, Released, Selection, SendTest, Status, Tested, Tried,
+    AccountView, AlertTested, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone, MessageDetail,
+    MessageView, OpsError, Released, Selection, SendTest, Status, Tested, Tried,
 };
 use crate::shelf::Rotated;
 
@@ -117,6 +117,11 @@ impl Client {
     /// Tries an account to which nobody signs in.
     pub async fn login_application(&self, mailbox: &Address) -> Result<Tried, ControlError> {
         self.ask(Method::POST, &["accounts", mailbox.as_str(), "login", "application"], NOTHING).await
+    }
+
+    /// Sends a test through every receiver of alerts.
+    pub async fn alert_test(&self) -> Result<Vec<AlertTested>, ControlError> {
+        self.ask(Method::POST, &["alert", "test"], NOTHING).await
     }
 
     /// Begins a device sign-in.

@@ -60,6 +60,7 @@ fn router(ops: Ops) -> Router {
         .route("/accounts/{mailbox}/login/refresh-token", post(login_take_in))
         .route("/send-test", post(send_test))
         .route("/rotate-key", post(async |State(ops): State<Ops>| answer(async move { ops.rotate_key().await }).await))
+        .route("/alert/test", post(async |State(ops): State<Ops>| answer(async move { ops.alert_test().await }).await))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(ops)
 }

@@ -1,6 +1,7 @@
 //! Every operation an administrator can order, once and typed. The control socket and the commands are faces of it.
 
 mod account;
+mod alert;
 pub mod expiry;
 mod login;
 mod queue;
@@ -26,6 +27,7 @@ use crate::signin::{LoginTools, SignIns};
 use crate::store::{ReadError, Store};
 
 pub use account::{AccountView, Released, Tried};
+pub use alert::AlertTested;
 pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};

@@ -392,6 +392,12 @@ pub fn sign_ins_are_sealed_anew_together_and_none_is_brought_back(subject: &mut 
         signed_in_as: None,
         since: at(1),
         refreshed_at: at(2),
+        refresh_life: None,
+        access: Some(SealedAccess {
+            token: vec![octet, octet, octet],
+            received_at: at(2),
+            life: Duration::from_hours(1),
+        }),
     };
     let sign_in = |account, octet| Change::SignIn(Box::new(sealed(account, octet)));
     subject.commit(&[sign_in("lms@contoso.com", 1), sign_in("erp@contoso.com", 1), sign_in("old@contoso.com", 1)]);

@@ -1,5 +1,6 @@
 //! The whole relay, from the sending program to the simulated Microsoft 365.
 
+mod alerts;
 mod apps;
 mod bad_input;
 mod browser;

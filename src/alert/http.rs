@@ -1,0 +1,129 @@
+//! One request to a webhook or a heartbeat. Nothing of its address but scheme and host gets into an error.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, redirect};
+
+use super::receiver::SendError;
+use crate::config::HookUrl;
+
+const CONNECT: Duration = Duration::from_secs(10);
+const TOTAL: Duration = Duration::from_secs(30);
+/// How much of an answer is read to find out what was wrong, in octets.
+const MAX_BODY: usize = 4096;
+/// How much of it is repeated, in characters.
+const LONGEST_SAID: usize = 120;
+
+/// What is posted.
+pub(super) struct Post {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Its type.
+    pub content_type: &'static str,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// A client for one address.
+pub(super) struct Http {
+    client: Client,
+    url: HookUrl,
+}
+
+impl Http {
+    /// Platform roots, the environment's proxy (never for loopback), no redirects: an alert is not handed to whoever an answer names.
+    pub fn new(url: &HookUrl) -> Result<Self, SendError> {
+        let mut client = Client::builder()
+            .user_agent(concat!("xoauth2-relay/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .timeout(TOTAL);
+        if url.is_loopback() {
+            client = client.no_proxy();
+        }
+        if url.expose().scheme() == "http" {
+            // No TLS, so no roots: there may be none.
+            client = client.tls_certs_only([]);
+        }
+        let client =
+            client.build().map_err(|error| SendError::new(format!("cannot talk to {url}: {}", in_words(&error))))?;
+        Ok(Self { client, url: url.clone() })
+    }
+
+    /// Posts it; the status of the answer.
+    pub async fn post(&self, post: Post) -> Result<u16, SendError> {
+        let mut request = self.client.post(self.url.expose().clone()).header("content-type", post.content_type);
+        for (name, value) in post.headers {
+            request = request.header(name, value);
+        }
+        self.ask(request.body(post.body)).await
+    }
+
+    /// Calls it; the status of the answer.
+    pub async fn get(&self) -> Result<u16, SendError> {
+        self.ask(self.client.get(self.url.expose().clone())).await
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<u16, SendError> {
+        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(status.as_u16());
+        }
+        let retry_after =
+            response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let hint = match status.as_u16() {
+            300..=399 => ": the address has moved; take the new one",
+            401 | 403 => ": the address or its token is not good (any more)",
+            404 | 410 => ": there is no such webhook (any more); make a new one",
+            _ => "",
+        };
+        let said = self.said(&mut response).await.map(|said| format!(" ({said})")).unwrap_or_default();
+        let text = format!("{} answered {}{said}{hint}", self.url, status.as_u16());
+        Err(SendError { text, retry_after: retry_after.map(Duration::from_secs) })
+    }
+
+    /// What the answer says in plain text, unless it repeats something of the address.
+    async fn said(&self, response: &mut Response) -> Option<String> {
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_BODY {
+                return None;
+            }
+        }
+        let text = String::from_utf8(body).ok()?;
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let url = self.url.expose();
+        let mut secrets =
+            url.path_segments().into_iter().flatten().chain(url.query()).chain([url.username()]).chain(url.password());
+        let is_plain = !line.starts_with('<') && !line.chars().any(char::is_control);
+        if line.is_empty() || !is_plain || secrets.any(|part| part.len() > 3 && line.contains(part)) {
+            return None;
+        }
+        Some(line.chars().take(LONGEST_SAID).collect())
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> SendError {
+        SendError::new(if error.is_timeout() {
+            format!("no answer from {} within {} s", self.url, TOTAL.as_secs())
+        } else {
+            format!("cannot reach {}: {}", self.url, in_words(&error.without_url()))
+        })
+    }
+}
+
+/// The innermost causes: reqwest's outer ones tell an administrator nothing.
+fn in_words(error: &reqwest::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if text != "client error (Connect)" && words.last() != Some(&text) {
+            words.push(text);
+        }
+        source = cause.source();
+    }
+    if words.is_empty() { error.to_string() } else { words.join(": ") }
+}

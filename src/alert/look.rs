@@ -1,0 +1,278 @@
+//! From how things stand to what is wrong now. Pure.
+//!
+//! Whatever else can be wrong belongs here, each a function of its own: clock skew against the token endpoint, as soon as the status of a
+//! sign-in tells it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::trouble::{Cause, Kind, Severity, Trouble};
+use crate::message::Address;
+use crate::ops::expiry::{Expiring, Expiry};
+use crate::ops::{AccountStatus, HoldView, Status};
+use crate::store::HoldCause;
+
+/// A new account is being set up by somebody who knows that it is not signed in yet.
+const SETTING_UP: Duration = Duration::from_mins(15);
+/// A hold that a person asked for is told only when it seems forgotten.
+const FORGOTTEN: Duration = Duration::from_hours(24);
+/// Networks and servers come back by themselves.
+const OUTAGE: Duration = Duration::from_mins(30);
+/// A refresh that fails is tried again within seconds.
+const HICCUP: Duration = Duration::from_mins(5);
+/// An access token with less left than this no longer carries mail over an outage.
+const ENDS_SOON: Duration = Duration::from_mins(10);
+/// A refresh token of Microsoft's lives for 90 days without use; whoever hears after one has 89 left.
+const TOO_LONG: Duration = Duration::from_hours(24);
+/// A sign-in is renewed at least once a day; this long without any word of failure means that nobody tries.
+const FAR_TOO_LONG: Duration = Duration::from_hours(30);
+/// A certificate that is being replaced, a disk that is being tidied.
+const MOMENT: Duration = Duration::from_mins(2);
+/// Days left at which a countdown is told.
+const THRESHOLDS: [u64; 5] = [30, 14, 7, 3, 1];
+/// The stage of a countdown behind the last threshold.
+const ENDED: u8 = 6;
+/// In seconds.
+const DAY: u64 = 86_400;
+
+/// What one look has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Every account that is configured.
+    pub accounts: Vec<Address>,
+    /// What is wrong.
+    pub troubles: Vec<Trouble>,
+    /// Accounts of which nothing is known yet, just after a start: nothing of them has begun or is over.
+    pub unknown: Vec<Address>,
+    /// Accounts through which mail leaves, in the order of the configuration: they can carry a warning.
+    pub usable: Vec<Address>,
+}
+
+/// What is wrong at `now`.
+pub fn look(status: &Status, expiries: &[Expiry], has_room: bool, now: Timestamp) -> Looked {
+    let mut looked = Looked::default();
+    for account in &status.accounts {
+        // It came out of an address.
+        let Ok(mailbox) = Address::parse(&account.mailbox) else { continue };
+        if is_unknown(account) {
+            looked.unknown.push(mailbox.clone());
+        } else if account.hold.is_none() && account.pause.is_none() {
+            looked.usable.push(mailbox.clone());
+        }
+        looked.troubles.extend(of_account(account, &mailbox, now));
+        looked.accounts.push(mailbox);
+    }
+    if !has_room {
+        looked.troubles.push(disk_full());
+    }
+    looked.troubles.extend(expiries.iter().filter_map(|expiry| countdown(expiry, now)));
+    looked
+}
+
+/// Its keeper has not looked yet.
+fn is_unknown(account: &AccountStatus) -> bool {
+    account.sign_in.is_none() && account.hold.is_none() && account.trouble.is_none()
+}
+
+/// One cause of standing still is enough: a hold says more than a failed refresh, and that more than an upstream that was not tried.
+fn of_account(account: &AccountStatus, mailbox: &Address, now: Timestamp) -> Vec<Trouble> {
+    let standstill = match &account.hold {
+        Some(hold) => Some(held(account, hold, mailbox)),
+        None => sign_in_trouble(account, mailbox, now).or_else(|| unreachable(account, mailbox)),
+    };
+    standstill.into_iter().chain(message_held(account, mailbox)).collect()
+}
+
+fn held(account: &AccountStatus, hold: &HoldView, mailbox: &Address) -> Trouble {
+    let cause = HoldCause::parse(&hold.cause);
+    let (settles_after, severity) = match cause {
+        Some(HoldCause::NotSignedIn) => (SETTING_UP, Severity::Critical),
+        Some(HoldCause::Manual) => (FORGOTTEN, Severity::Warning),
+        _ => (Duration::ZERO, Severity::Critical),
+    };
+    let text = match cause {
+        Some(HoldCause::Manual) => "An administrator holds the account, and nobody has released it since".to_owned(),
+        _ => hold.text.clone(),
+    };
+    Trouble {
+        cause: Cause::of(Kind::Held, mailbox),
+        severity,
+        stage: cause.map_or(0, |cause| cause as u8),
+        settles_after,
+        since: Some(hold.since),
+        ends: None,
+        title: match cause {
+            Some(HoldCause::Manual) => format!("Mail through {mailbox} is still held"),
+            _ => format!("Mail through {mailbox} has stopped"),
+        },
+        text,
+        waiting: Some(account.queue.waiting),
+        error: hold.reply.clone().or_else(|| hold.error.clone()),
+        codes: hold.codes.clone(),
+        todo: hold.remedy.clone(),
+    }
+}
+
+/// A sign-in that is not renewed: mail stops when the access token ends, and after 90 days the sign-in is dead.
+fn sign_in_trouble(account: &AccountStatus, mailbox: &Address, now: Timestamp) -> Option<Trouble> {
+    let sign_in = account.sign_in.as_ref();
+    let last_refresh = sign_in.map(|sign_in| sign_in.last_refresh);
+    let rested = last_refresh.and_then(|at| Duration::try_from(now.duration_since(at)).ok()).unwrap_or_default();
+    let token_until = sign_in.and_then(|sign_in| sign_in.access_token_until);
+    let has_token = token_until.is_some_and(|until| until > now);
+    let ends_soon = token_until.is_none_or(|until| until <= now + ENDS_SOON);
+    let fails = account.trouble.is_some();
+    if !(fails && (ends_soon || rested >= TOO_LONG) || rested >= FAR_TOO_LONG) {
+        return None;
+    }
+    let text = match (fails, has_token) {
+        (true, false) => {
+            "There is no access token, and the token endpoint gives no new one, so no mail can leave".to_owned()
+        }
+        (true, true) if rested < TOO_LONG => {
+            "The access token ends within minutes, and the token endpoint gives no new one: then no mail can leave"
+                .to_owned()
+        }
+        _ => {
+            let hours = rested.as_secs() / 3600;
+            format!("No refresh of the sign-in has succeeded for {hours} hours; without one it dies after 90 days")
+        }
+    };
+    Some(Trouble {
+        cause: Cause::of(Kind::SignInTrouble, mailbox),
+        severity: if has_token { Severity::Warning } else { Severity::Critical },
+        stage: 0,
+        settles_after: HICCUP,
+        since: last_refresh,
+        ends: None,
+        title: format!("The sign-in of {mailbox} cannot be renewed"),
+        text,
+        waiting: Some(account.queue.waiting),
+        error: account.trouble.clone(),
+        codes: Vec::new(),
+        todo: "If it does not pass, see that this machine reaches the token endpoint (network, proxy, DNS, clock); it is tried again by \
+               itself. How it stands: xoauth2-relay status"
+            .to_owned(),
+    })
+}
+
+fn unreachable(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
+    let pause = account.pause.as_ref().filter(|_| account.queue.waiting > 0)?;
+    Some(Trouble {
+        cause: Cause::of(Kind::Unreachable, mailbox),
+        severity: Severity::Critical,
+        stage: 0,
+        settles_after: OUTAGE,
+        since: None,
+        ends: None,
+        title: format!("Mail through {mailbox} does not leave"),
+        text: "The mail server cannot be reached, or ends every conversation".to_owned(),
+        waiting: Some(account.queue.waiting),
+        error: Some(pause.error.clone()),
+        codes: Vec::new(),
+        todo: "If it does not pass, see that this machine reaches the mail server (network, firewall, DNS); it is tried again by itself. How \
+               it stands: xoauth2-relay status"
+            .to_owned(),
+    })
+}
+
+fn message_held(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
+    let held = account.queue.held;
+    (held > 0).then(|| Trouble {
+        cause: Cause::of(Kind::MessageHeld, mailbox),
+        severity: Severity::Critical,
+        stage: 0,
+        settles_after: Duration::ZERO,
+        since: None,
+        ends: None,
+        title: match held {
+            1 => format!("A message of {mailbox} is set aside"),
+            _ => format!("{held} messages of {mailbox} are set aside"),
+        },
+        text: "It could not be worked on within the relay itself; all other mail goes on".to_owned(),
+        waiting: None,
+        error: None,
+        codes: Vec::new(),
+        todo: "xoauth2-relay queue list shows it; then queue show ID for the reason, and queue retry ID or queue delete ID".to_owned(),
+    })
+}
+
+fn disk_full() -> Trouble {
+    Trouble {
+        cause: Cause::of_relay(Kind::DiskFull),
+        severity: Severity::Critical,
+        stage: 0,
+        settles_after: MOMENT,
+        since: None,
+        ends: None,
+        title: "The disk is too full to take mail".to_owned(),
+        text:
+            "Less than min_free_disk is left on the volume of data_dir, so programs are told to try again later (452)"
+                .to_owned(),
+        waiting: None,
+        error: None,
+        codes: Vec::new(),
+        todo: "Make room on the volume of data_dir; mail is taken again at once".to_owned(),
+    }
+}
+
+/// A warning once one of the thresholds is reached. One that is more than a third of the whole life is none: a certificate that is
+/// renewed every few weeks would always be about to end.
+fn countdown(expiry: &Expiry, now: Timestamp) -> Option<Trouble> {
+    let left = expiry.at.as_second() - now.as_second();
+    let is_meant = |days: u64| expiry.life.is_none_or(|life| DAY * 3 * days < life.as_secs());
+    let is_reached = |days: u64| left <= i64::try_from(DAY * days).unwrap_or(i64::MAX);
+    let reached =
+        (1..).zip(THRESHOLDS).filter(|&(_, days)| is_meant(days) && is_reached(days)).map(|(stage, _)| stage).last();
+    let has_ended = expiry.has_ended(now);
+    let stage = if has_ended { ENDED } else { reached? };
+    let (kind, subject, what) = match &expiry.what {
+        Expiring::ClientSecret => {
+            let whose = expiry.account.as_ref().map_or_else(String::new, Address::to_string);
+            (Kind::ClientSecret, None, format!("The client secret of {whose}"))
+        }
+        Expiring::ListenerCertificate(file) => {
+            let file = file.display().to_string();
+            (Kind::ListenerCertificate, Some(file.clone()), format!("The certificate {file}"))
+        }
+    };
+    let title = match u64::try_from(left).unwrap_or_default().div_ceil(DAY) {
+        _ if has_ended => format!("{what} has ended"),
+        1 => format!("{what} ends within a day"),
+        days => format!("{what} ends in {days} days"),
+    };
+    let (text, todo) = what_then(&expiry.what);
+    Some(Trouble {
+        cause: Cause { kind, account: expiry.account.clone(), subject },
+        severity: Severity::Warning,
+        stage,
+        settles_after: MOMENT,
+        since: None,
+        ends: Some(expiry.at),
+        title,
+        text: text.to_owned(),
+        waiting: None,
+        error: None,
+        codes: Vec::new(),
+        todo: todo.to_owned(),
+    })
+}
+
+/// What happens then, and what to do before.
+fn what_then(what: &Expiring) -> (&'static str, &'static str) {
+    match what {
+        Expiring::ClientSecret => (
+            "From then on Microsoft gives no access token, and mail stops",
+            "Make a new client secret in the Entra portal (App registrations, Certificates & secrets), put its Value in place of the old \
+             one, and set client_secret_expires; no new sign-in is needed",
+        ),
+        Expiring::ListenerCertificate(_) => (
+            "From then on programs that check it refuse to hand in mail over TLS",
+            "Renew it, and see that the new files get to this place; they are used within seconds, without a restart",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::ops::{PaceView, PauseView, QueueCounts, SignInView};
+
+const MAILBOX: &str = "lms@contoso.com";
+
+fn now() -> Timestamp {
+    "2026-11-21T22:41:00Z".parse().unwrap()
+}
+
+fn hours(hours: u64) -> Duration {
+    Duration::from_hours(hours)
+}
+
+/// An account that is well.
+fn account() -> AccountStatus {
+    AccountStatus {
+        mailbox: MAILBOX.to_owned(),
+        login: MAILBOX.to_owned(),
+        provider: "microsoft".to_owned(),
+        grant: "delegated".to_owned(),
+        sign_in: Some(SignInView {
+            signed_in_as: None,
+            since: now() - hours(1000),
+            last_refresh: now() - hours(1),
+            next_refresh: None,
+            access_token_until: Some(now() + hours(1)),
+        }),
+        trouble: None,
+        hold: None,
+        pause: None,
+        queue: QueueCounts::default(),
+        pace: PaceView {
+            under_way: 0,
+            connections: 3,
+            last_minute: 0,
+            messages_per_minute: 30,
+            last_day: 0,
+            recipients_per_day: 10_000,
+        },
+        empty_at: None,
+        client_secret_expires: None,
+    }
+}
+
+fn looked(account: AccountStatus) -> Looked {
+    let status = Status {
+        version: String::new(),
+        hostname: String::new(),
+        started_at: now(),
+        key: None,
+        queue: QueueCounts::default(),
+        accounts: vec![account],
+        removed_accounts: Vec::new(),
+    };
+    look(&status, &[], true, now())
+}
+
+/// The kinds of what is wrong, and how long each has to last.
+fn kinds(account: AccountStatus) -> Vec<(Kind, Duration)> {
+    looked(account).troubles.into_iter().map(|trouble| (trouble.cause.kind, trouble.settles_after)).collect()
+}
+
+fn hold(cause: HoldCause) -> HoldView {
+    HoldView {
+        cause: cause.as_str().to_owned(),
+        text: "The stored sign-in no longer works: sign in again".to_owned(),
+        reply: None,
+        error: Some("AADSTS50173: revoked".to_owned()),
+        codes: vec![50173],
+        since: now(),
+        probe_at: None,
+        remedy: format!("xoauth2-relay login {MAILBOX}"),
+    }
+}
+
+fn waiting(messages: u64) -> QueueCounts {
+    QueueCounts { waiting: messages, ..QueueCounts::default() }
+}
+
+#[test]
+fn an_account_that_is_well_can_carry_warnings_and_one_of_which_nothing_is_known_cannot() {
+    let seen = looked(account());
+    assert_eq!((seen.troubles.len(), seen.unknown.len(), seen.usable.len()), (0, 0, 1));
+    let seen = looked(AccountStatus { sign_in: None, ..account() });
+    assert_eq!((seen.troubles.len(), seen.unknown.len(), seen.usable.len()), (0, 1, 0));
+}
+
+#[test]
+fn a_dead_sign_in_is_told_at_once_with_the_error_and_what_to_type() {
+    for cause in [HoldCause::SignIn, HoldCause::Registration, HoldCause::Login, HoldCause::Key] {
+        let seen = looked(AccountStatus { hold: Some(hold(cause)), queue: waiting(12), ..account() });
+        let trouble = &seen.troubles[0];
+        assert_eq!((trouble.cause.kind, trouble.settles_after), (Kind::Held, Duration::ZERO), "{cause:?}");
+        assert_eq!(trouble.title, "Mail through lms@contoso.com has stopped");
+        assert_eq!(trouble.error.as_deref(), Some("AADSTS50173: revoked"));
+        assert_eq!((trouble.waiting, trouble.todo.as_str()), (Some(12), "xoauth2-relay login lms@contoso.com"));
+        assert!(seen.usable.is_empty());
+    }
+}
+
+#[test]
+fn who_sets_up_or_holds_an_account_knows_it_for_a_while() {
+    let of = |cause| kinds(AccountStatus { hold: Some(hold(cause)), ..account() });
+    assert_eq!(of(HoldCause::NotSignedIn), [(Kind::Held, SETTING_UP)]);
+    assert_eq!(of(HoldCause::Manual), [(Kind::Held, FORGOTTEN)]);
+}
+
+#[test]
+fn a_refresh_that_fails_matters_when_the_token_ends_or_after_a_day() {
+    let fails = |last_refresh: Duration, token_left: Option<Duration>| {
+        let sign_in = account().sign_in.unwrap();
+        let access_token_until = token_left.map(|left| now() + left);
+        let sign_in = SignInView { last_refresh: now() - last_refresh, access_token_until, ..sign_in };
+        let trouble = Some("no answer from login.microsoftonline.com".to_owned());
+        looked(AccountStatus { sign_in: Some(sign_in), trouble, ..account() }).troubles
+    };
+    assert_eq!(fails(hours(1), Some(hours(1))), [], "mail goes on meanwhile");
+    let soon = fails(hours(1), Some(Duration::from_mins(9)));
+    assert_eq!((soon[0].cause.kind, soon[0].severity), (Kind::SignInTrouble, Severity::Warning));
+    let gone = fails(hours(2), None);
+    assert_eq!((gone[0].severity, gone[0].settles_after), (Severity::Critical, HICCUP));
+    let long = fails(hours(25), Some(hours(20)));
+    assert!(long[0].text.starts_with("No refresh of the sign-in has succeeded for 25 hours"), "{}", long[0].text);
+}
+
+#[test]
+fn a_sign_in_that_nobody_renews_is_noticed_even_without_an_error() {
+    let sign_in = SignInView { last_refresh: now() - hours(31), ..account().sign_in.unwrap() };
+    assert_eq!(kinds(AccountStatus { sign_in: Some(sign_in), ..account() }), [(Kind::SignInTrouble, HICCUP)]);
+}
+
+#[test]
+fn an_upstream_out_of_reach_matters_while_mail_waits_and_says_less_than_a_lost_token() {
+    let pause = Some(PauseView { until: now(), error: "connection refused".to_owned() });
+    assert_eq!(kinds(AccountStatus { pause: pause.clone(), ..account() }), []);
+    let away = AccountStatus { pause, queue: waiting(1), ..account() };
+    assert_eq!(kinds(away.clone()), [(Kind::Unreachable, OUTAGE)]);
+    let sign_in = SignInView { access_token_until: None, ..account().sign_in.unwrap() };
+    let trouble = Some("no answer".to_owned());
+    assert_eq!(kinds(AccountStatus { trouble, sign_in: Some(sign_in), ..away }), [(Kind::SignInTrouble, HICCUP)]);
+}
+
+#[test]
+fn messages_that_were_set_aside_are_told() {
+    let queue = QueueCounts { held: 2, ..QueueCounts::default() };
+    let seen = looked(AccountStatus { queue, ..account() });
+    assert_eq!(seen.troubles[0].title, "2 messages of lms@contoso.com are set aside");
+}
+
+#[test]
+fn a_countdown_has_its_thresholds_and_an_end() {
+    let expiry = |left: i64| Expiry {
+        account: Some(Address::parse(MAILBOX).unwrap()),
+        what: Expiring::ClientSecret,
+        at: Timestamp::from_second(now().as_second() + left).unwrap(),
+        life: None,
+    };
+    let day = 86_400;
+    for (left, stage, title) in [
+        (30 * day, 1, "ends in 30 days"),
+        (30 * day - 1, 1, "ends in 30 days"),
+        (15 * day, 1, "ends in 15 days"),
+        (14 * day, 2, "ends in 14 days"),
+        (6 * day + 1, 3, "ends in 7 days"),
+        (2 * day, 4, "ends in 2 days"),
+        (day, 5, "ends within a day"),
+        (1, 5, "ends within a day"),
+        (0, 6, "has ended"),
+        (-400 * day, 6, "has ended"),
+    ] {
+        let trouble = countdown(&expiry(left), now()).unwrap();
+        assert_eq!(
+            (trouble.stage, trouble.title),
+            (stage, format!("The client secret of {MAILBOX} {title}")),
+            "{left}"
+        );
+    }
+    assert_eq!(countdown(&expiry(30 * day + 1), now()), None);
+}
+
+#[test]
+fn a_certificate_that_is_always_renewed_early_is_no_trouble() {
+    let expiry = |left: u64, life: u64| Expiry {
+        account: None,
+        what: Expiring::ListenerCertificate(PathBuf::from("/etc/relay/cert.pem")),
+        at: now() + hours(24 * left),
+        life: Some(hours(24 * life)),
+    };
+    let stage = |left, life| countdown(&expiry(left, life), now()).map(|trouble| trouble.stage);
+    assert_eq!(stage(29, 365), Some(1));
+    assert_eq!((stage(29, 90), stage(14, 90)), (None, Some(2)));
+    assert_eq!((stage(4, 6), stage(1, 6)), (None, Some(5)));
+    let trouble = countdown(&expiry(3, 365), now()).unwrap();
+    assert_eq!(trouble.title, "The certificate /etc/relay/cert.pem ends in 3 days");
+    assert_eq!(trouble.cause.subject.as_deref(), Some("/etc/relay/cert.pem"));
+}
