@@ -23,6 +23,9 @@ const RETRIES: [Duration; 5] = [
     Duration::from_hours(1),
 ];
 
+/// What a receiver may ask for by `Retry-After`: an alert that comes a day later is none.
+const LONGEST_WISH: Duration = Duration::from_hours(1);
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -173,7 +176,8 @@ impl Alerts {
                 Err(error) => {
                     let wait = RETRIES[line.failures.min(RETRIES.len() - 1)];
                     line.failures += 1;
-                    line.not_before = now.checked_add(wait.max(error.retry_after.unwrap_or_default())).ok();
+                    line.not_before =
+                        now.checked_add(wait.max(error.retry_after.unwrap_or_default().min(LONGEST_WISH))).ok();
                 }
             }
         }

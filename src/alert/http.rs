@@ -127,3 +127,68 @@ fn in_words(error: &reqwest::Error) -> String {
     }
     if words.is_empty() { error.to_string() } else { words.join(": ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers everything in this way, and its address with a secret in it.
+    async fn server(status: u16, headers: [(&'static str, &'static str); 1], body: &'static str) -> HookUrl {
+        let answer = move || async move { (StatusCode::from_u16(status).unwrap(), headers, body) };
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://user:passw0rd@{}/services/hunter2?key=s3cret", socket.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(socket, Router::new().fallback(answer)).await });
+        HookUrl::parse(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_answer_is_understood_and_no_secret_repeated() {
+        let none = [("x-nothing", "")];
+        for (status, headers, body, said) in [
+            (
+                404,
+                none,
+                "no_service",
+                " answered 404 (no_service): there is no such webhook (any more); make a new one",
+            ),
+            (
+                403,
+                none,
+                "invalid_token",
+                " answered 403 (invalid_token): the address or its token is not good (any more)",
+            ),
+            (400, none, "no /services/hunter2 here", " answered 400"),
+            (400, none, "key=s3cret is wrong", " answered 400"),
+            (400, none, "passw0rd?", " answered 400"),
+            (500, none, "<html><title>Oops</title></html>", " answered 500"),
+            (
+                302,
+                [("location", "http://127.0.0.1:1/hunter2")],
+                "",
+                " answered 302: the address has moved; take the new one",
+            ),
+            (429, [("retry-after", "90")], "", " answered 429"),
+        ] {
+            let url = server(status, headers, body).await;
+            let error = Http::new(&url).unwrap().get().await.unwrap_err();
+            assert_eq!(error.text, format!("{url}{said}"));
+            assert_eq!(error.retry_after, (status == 429).then_some(Duration::from_secs(90)));
+        }
+        let url = server(202, none, "").await;
+        assert_eq!(Http::new(&url).unwrap().get().await, Ok(202));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_named_without_its_secret() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = HookUrl::parse(&format!("https://{}/hunter2", socket.local_addr().unwrap())).unwrap();
+        drop(socket);
+        let error = Http::new(&url).unwrap().get().await.unwrap_err();
+        assert!(error.text.starts_with(&format!("cannot reach {url}: ")), "{error}");
+        assert!(error.text.contains("refused") && !error.text.contains("hunter2"), "{error}");
+    }
+}

@@ -104,6 +104,7 @@ fn held(account: &AccountStatus, hold: &HoldView, mailbox: &Address) -> Trouble 
         ends: None,
         title: match cause {
             Some(HoldCause::Manual) => format!("Mail through {mailbox} is still held"),
+            Some(HoldCause::NotSignedIn) => format!("Mail through {mailbox} waits for a first sign-in"),
             _ => format!("Mail through {mailbox} has stopped"),
         },
         text,
@@ -190,7 +191,7 @@ fn message_held(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
             1 => format!("A message of {mailbox} is set aside"),
             _ => format!("{held} messages of {mailbox} are set aside"),
         },
-        text: "It could not be worked on within the relay itself; all other mail goes on".to_owned(),
+        text: "The relay itself failed over it, or has lost its body; all other mail goes on".to_owned(),
         waiting: None,
         error: None,
         codes: Vec::new(),
@@ -263,8 +264,8 @@ fn countdown(expiry: &Expiry, now: Timestamp) -> Option<Trouble> {
 fn what_then(what: &Expiring) -> (&'static str, &'static str) {
     match what {
         Expiring::ClientSecret => (
-            "From then on Microsoft gives no access token, and mail stops",
-            "Make a new client secret in the Entra portal (App registrations, Certificates & secrets), put its Value in place of the old \
+            "From then on there are no access tokens, and mail stops",
+            "Make a new client secret in the app registration (Entra portal: Certificates & secrets), put its Value in place of the old \
              one, and set client_secret_expires; no new sign-in is needed",
         ),
         Expiring::ListenerCertificate(_) => (

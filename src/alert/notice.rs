@@ -5,6 +5,7 @@ use std::fmt::Write;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::trouble::{Cause, Severity};
+use crate::config::Config;
 
 /// The longest error that is repeated, in characters.
 const LONGEST_ERROR: usize = 400;
@@ -149,6 +150,12 @@ impl Item {
 }
 
 impl Notice {
+    /// These alerts of the relay with this configuration.
+    pub fn new(config: &Config, at: Timestamp, items: Vec<Item>) -> Self {
+        // Whatever else tells one relay from another belongs into this name.
+        Self { relay: config.hostname.clone(), at, items, zone: TimeZone::system() }
+    }
+
     /// A headline for all of it.
     pub fn title(&self) -> String {
         if let [item] = self.items.as_slice() {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -200,8 +199,7 @@ impl Task {
     }
 
     fn send(&mut self, to: ReceiverName, items: Vec<Item>, what: Vec<Handed>, through: Option<Address>) {
-        let relay = self.ops.config.borrow().hostname.clone();
-        let notice = Notice { relay, at: self.ops.clock.now(), items, zone: TimeZone::system() };
+        let notice = Notice::new(&self.ops.config.borrow(), self.ops.clock.now(), items);
         let receiver = self.receivers.get(&to).cloned();
         self.sending.spawn(async move {
             let result = match receiver {

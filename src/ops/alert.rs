@@ -1,6 +1,5 @@
 //! A try of everybody who is told when something is wrong.
 
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Ops, OpsError};
@@ -23,8 +22,7 @@ impl Ops {
     pub async fn alert_test(&self) -> Result<Vec<AlertTested>, OpsError> {
         let config = self.config.borrow().clone();
         let at = self.clock.now();
-        let notice =
-            Notice { relay: config.hostname.clone(), at, items: vec![Item::test(at)], zone: TimeZone::system() };
+        let notice = Notice::new(&config, at, vec![Item::test(at)]);
         let through = self.usable_account().await?;
         let receivers = receivers(&config, &self.login_tools.secrets, &self.intake());
         let tests = receivers.into_iter().map(|receiver| {

@@ -284,7 +284,7 @@ async fn a_secret_that_ends_soon_is_told_by_mail_while_mail_works() {
         "To: it@example.com, me@example.com",
         "Subject: [xoauth2-relay] The client secret of lms@contoso.com ends in 10 days",
         "Auto-Submitted: auto-generated",
-        "From then on Microsoft gives no access token, and mail stops.",
+        "From then on there are no access tokens, and mail stops.",
         "Relay: relay.contoso.com",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");

@@ -47,6 +47,7 @@ struct World {
     unknown: Vec<Address>,
     usable: Vec<Address>,
     away: Vec<ReceiverName>,
+    wish: Option<Duration>,
     attempts: usize,
     /// Who was told what, in how many items.
     told: Vec<(ReceiverName, State, String, usize)>,
@@ -63,6 +64,7 @@ impl World {
             unknown: Vec::new(),
             usable: Vec::new(),
             away: Vec::new(),
+            wish: None,
             attempts: 0,
             told: Vec::new(),
             facts: BTreeMap::new(),
@@ -84,7 +86,7 @@ impl World {
                     Action::Send { to, items, what, .. } => {
                         self.attempts += 1;
                         let result = if self.away.contains(&to) {
-                            Err(SendError::new("away"))
+                            Err(SendError { retry_after: self.wish, ..SendError::new("away") })
                         } else {
                             let many = items.len();
                             self.told.extend(items.into_iter().map(|item| (to, item.state, item.title, many)));
@@ -213,6 +215,18 @@ fn a_receiver_that_fails_stops_nobody_else_and_gets_it_later() {
     world.run(HOUR);
     let solved: Vec<_> = world.told[2..].iter().map(|(to, state, ..)| (*to, *state)).collect();
     assert_eq!(solved, [(COMMAND, State::Solved), (HOOK, State::Solved)]);
+}
+
+#[test]
+fn a_receiver_may_ask_for_a_pause_but_not_for_days() {
+    let mut world = World::new(&[HOOK]);
+    (world.away, world.wish) = (vec![HOOK], Some(100 * DAY));
+    world.wrong = vec![held(&lms())];
+    world.run(59 * MINUTE);
+    assert_eq!(world.attempts, 1);
+    world.away.clear();
+    world.run(2 * MINUTE);
+    assert_eq!(world.states(), [State::Raised]);
 }
 
 #[test]
