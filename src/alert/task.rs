@@ -176,6 +176,9 @@ impl Task {
 
     /// Says that all is well, if it is and it is time.
     fn beat(&mut self) {
+        while let Some(Ok((at, result))) = self.beating.try_join_next() {
+            self.heartbeat.called(result, at);
+        }
         let now = self.ops.clock.now();
         let Some(source) = self.ops.config.borrow().alert.heartbeat.clone() else { return };
         if self.beating.is_empty() && self.heartbeat.is_due(now) && self.alerts.is_well(now) {
