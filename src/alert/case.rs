@@ -21,6 +21,7 @@ const CALM: Duration = Duration::from_mins(30);
 const NEWS: Duration = Duration::from_hours(1);
 /// Somebody who could not be told for so long that it is over need not hear it any more.
 const STALE: Duration = Duration::from_hours(24);
+
 /// A cause that is there, or was and is still talked about.
 #[derive(Debug)]
 pub(super) struct Case {
@@ -33,6 +34,7 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// Nothing is known of it yet.
     pub fn new(now: Timestamp) -> Self {
         Self { trouble: None, is_there: false, turned: now, told: None }
     }
@@ -74,6 +76,8 @@ impl Case {
             self.tell(now);
         } else if let Some(told) = &mut self.told {
             told.solved_at = Some(now);
+            // Somebody may have been told of an earlier end when it had come back already.
+            told.heard_solved.clear();
         }
         let Some(told) = &self.told else { return };
         actions.push(Action::Learn(told.fact(cause, now)));
@@ -201,7 +205,11 @@ fn solved(cause: &Cause, told: &Told, solved_at: Timestamp) -> Item {
         state: State::Solved,
         severity: told.severity(),
         title: cause.solved(),
-        text: format!("It lasted {}", lasted(told.since, solved_at)),
+        text: if cause.kind.is_countdown() {
+            "It was renewed, replaced or given another date".to_owned()
+        } else {
+            format!("It lasted {}", lasted(told.since, solved_at))
+        },
         since: told.since,
         ends: None,
         waiting: None,

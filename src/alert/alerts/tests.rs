@@ -305,6 +305,31 @@ fn what_comes_and_goes_is_told_as_one() {
 }
 
 #[test]
+fn what_comes_back_while_its_end_is_being_told_ends_once_more() {
+    let mut alerts = Alerts::default();
+    let mut now = Timestamp::from_second(1_795_000_000).unwrap();
+    let mut on = |event: Event, wait: Duration| {
+        now += wait;
+        let mut sent = alerts.on(event, now).into_iter().filter_map(|action| match action {
+            Action::Send { items, what, .. } => Some((items[0].state, what)),
+            _ => None,
+        });
+        sent.next_back()
+    };
+    let looked = |troubles| Event::Looked(Looked { accounts: vec![lms()], troubles, ..Looked::default() });
+    let heard = |what| Event::Handed { to: HOOK, what, result: Ok(()) };
+    on(Event::Receivers(vec![HOOK]), MINUTE);
+    let (state, what) = on(looked(vec![held(&lms())]), MINUTE).unwrap();
+    assert_eq!((state, on(heard(what), MINUTE)), (State::Raised, None));
+    let (state, end) = on(looked(vec![]), MINUTE).unwrap();
+    assert_eq!((state, on(looked(vec![held(&lms())]), MINUTE)), (State::Solved, None), "the line is busy");
+    let (state, what) = on(heard(end), MINUTE).unwrap();
+    assert_eq!((state, on(heard(what), MINUTE)), (State::Raised, None));
+    on(looked(vec![]), MINUTE);
+    assert_eq!(on(looked(vec![]), HOUR).unwrap().0, State::Solved);
+}
+
+#[test]
 fn a_hold_with_another_cause_is_news_but_not_back_and_forth() {
     let mut world = World::new(&[HOOK]);
     world.wrong = vec![held(&lms())];
