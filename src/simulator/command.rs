@@ -14,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Event, Fault, Latency, Mailbox, Options, Simulator, SmtpTls};
+use super::options::Shared;
+use super::{Event, Fault, Latency, Mailbox, Options, SharedLogin, Simulator, SmtpTls};
 
 /// Messages kept in memory: nobody asks for them here.
 const KEEP: usize = 0;
@@ -31,6 +32,12 @@ pub struct Args {
     /// A mailbox and what it may send as; may be given several times
     #[arg(long, value_name = "ADDRESS[=SEND-AS,…]", default_value = "lms@contoso.com")]
     mailbox: Vec<Mailbox>,
+    /// A shared mailbox and the people who were given it: they can sign in, and send as it; may be given several times
+    #[arg(long, value_name = "ADDRESS=PERSON,…")]
+    shared_mailbox: Vec<Shared>,
+    /// As whom those people's tokens may log in to Exchange: person, mailbox or both
+    #[arg(long, default_value = "person")]
+    shared_login: SharedLogin,
     /// The tenant's name
     #[arg(long, default_value = "contoso.onmicrosoft.com")]
     tenant: String,
@@ -82,7 +89,8 @@ impl Args {
             client_id: self.client_id.clone(),
             client_secret: self.client_secret.clone(),
             redirect_uris: self.redirect_uri.clone(),
-            mailboxes: self.mailbox.clone(),
+            mailboxes: self.mailboxes(),
+            shared_login: self.shared_login,
             messages_per_minute: self.messages_per_minute,
             connections: self.connections,
             recipients_per_day: self.recipients_per_day,
@@ -92,6 +100,24 @@ impl Args {
             keep: KEEP,
             ..Options::default()
         }
+    }
+}
+
+impl Args {
+    /// Those that can sign in, each with what it may send as, then the shared ones.
+    fn mailboxes(&self) -> Vec<Mailbox> {
+        let mut people = self.mailbox.clone();
+        for Shared(shared) in &self.shared_mailbox {
+            for person in &shared.delegates {
+                let known = people.iter().position(|mailbox| mailbox.is(person));
+                let known = known.unwrap_or_else(|| {
+                    people.push(Mailbox::new(person));
+                    people.len() - 1
+                });
+                people[known].send_as.push(shared.address.clone());
+            }
+        }
+        people.into_iter().chain(self.shared_mailbox.iter().map(|Shared(shared)| shared.clone())).collect()
     }
 }
 
@@ -210,6 +236,12 @@ mod tests {
         assert_eq!(args.options().mailboxes[0].send_as, ["c@d.example"]);
         assert_eq!(args.options().auto_approve.as_deref(), Some("a@b.example"));
         assert_eq!(args.fault.len(), 1);
+        let args = parsed(&["--shared-mailbox=help@b.example=svc@b.example", "--shared-login=both"]).unwrap();
+        let options = args.options();
+        let shared = Mailbox::new("help@b.example").shared_with("svc@b.example");
+        let person = Mailbox::new("svc@b.example").send_as("help@b.example");
+        assert_eq!(options.mailboxes, [Mailbox::new("lms@contoso.com"), person, shared]);
+        assert_eq!(options.shared_login, SharedLogin::Both);
     }
 
     #[test]

@@ -37,7 +37,7 @@ mod texts;
 pub use command::{Args, run};
 pub use event::{Accepted, Event, Statistics};
 pub use fault::{Effect, Fault, FaultError, Phase, Times, Whom};
-pub use options::{ClientSecret, Federated, Latency, Mailbox, Now, Options, SmtpTls};
+pub use options::{ClientSecret, Federated, Latency, Mailbox, Now, Options, SharedLogin, SmtpTls};
 pub use texts::{OAuthRow, ReplyRow, oauth_error, oauth_errors, replies, reply};
 
 use std::io;
@@ -271,6 +271,9 @@ impl Simulator {
         ];
         if let Some(secret) = &options.client_secret {
             keys.insert(3, ("client_secret", text(secret)));
+        }
+        if let Some(person) = mailbox.delegates.first() {
+            keys.insert(1, ("login", text(person)));
         }
         if let Some(file) = ca_file.filter(|_| options.tls != SmtpTls::None) {
             keys.push(("ca_file", text(&file.to_string_lossy())));

@@ -38,6 +38,8 @@ pub struct Options {
     pub redirect_uris: Vec<String>,
     /// Who can sign in.
     pub mailboxes: Vec<Mailbox>,
+    /// As whom a person's token may log in, if that person has been given shared mailboxes.
+    pub shared_login: SharedLogin,
     /// Messages taken from a mailbox in any 60 seconds; 0: no limit.
     pub messages_per_minute: u32,
     /// Sessions of a mailbox that may send at once; 0: no limit.
@@ -94,6 +96,7 @@ impl Default for Options {
             app_roles: vec!["SMTP.SendAsApp".to_owned()],
             redirect_uris: vec!["http://localhost".to_owned()],
             mailboxes: vec![Mailbox::new("lms@contoso.com")],
+            shared_login: SharedLogin::default(),
             messages_per_minute: 30,
             connections: 3,
             recipients_per_day: 10_000,
@@ -175,7 +178,8 @@ pub struct Mailbox {
     pub address: String,
     /// Other senders it has been granted Send As for.
     pub send_as: Vec<String>,
-    /// Mailboxes that may open this one: their tokens are good for `user=` this address (shared mailboxes).
+    /// The people who were given this shared mailbox: see [`SharedLogin`]. What they may send as, logged in as themselves, is a right of its own:
+    /// [`Mailbox::send_as`] of theirs.
     pub delegates: Vec<String>,
 }
 
@@ -190,6 +194,18 @@ impl Mailbox {
     pub fn send_as(mut self, sender: impl Into<String>) -> Self {
         self.send_as.push(sender.into());
         self
+    }
+
+    /// Makes it a shared mailbox that `person` was given.
+    #[must_use]
+    pub fn shared_with(mut self, person: impl Into<String>) -> Self {
+        self.delegates.push(person.into());
+        self
+    }
+
+    /// Whether it is a shared mailbox of this person's.
+    pub fn is_shared_with(&self, person: &str) -> bool {
+        self.delegates.iter().any(|delegate| delegate.eq_ignore_ascii_case(person))
     }
 
     /// Whether Exchange takes mail of `sender` from it.
@@ -226,6 +242,60 @@ impl FromStr for Mailbox {
 fn looks_like_an_address(text: &str) -> bool {
     let well_formed = text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
     well_formed && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"'))
+}
+
+/// What `user=` of XOAUTH2 may be for a person who was given shared mailboxes. Microsoft documents the mailbox; the person is what has been seen to
+/// work. Others may always log in as themselves and as nobody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SharedLogin {
+    /// The person, as in the token's `upn`.
+    #[default]
+    Person,
+    /// A shared mailbox of theirs, and no longer themselves.
+    Mailbox,
+    /// Either.
+    Both,
+}
+
+impl SharedLogin {
+    /// Whether a token of `person`, who was given shared mailboxes, may log in as `user`.
+    pub(super) fn lets_in(self, person: &str, user: &Mailbox) -> bool {
+        match self {
+            Self::Person => user.is(person),
+            Self::Mailbox => user.is_shared_with(person),
+            Self::Both => user.is(person) || user.is_shared_with(person),
+        }
+    }
+}
+
+impl FromStr for SharedLogin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "person" => Ok(Self::Person),
+            "mailbox" => Ok(Self::Mailbox),
+            "both" => Ok(Self::Both),
+            _ => Err(format!("{text:?} is not one of person, mailbox, both")),
+        }
+    }
+}
+
+/// `help@contoso.com=svc@contoso.com,…`: a shared mailbox and the people who were given it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shared(pub(super) Mailbox);
+
+impl FromStr for Shared {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The same form as of a mailbox and what it may send as.
+        let Mailbox { address, send_as: delegates, .. } = text.parse()?;
+        if delegates.is_empty() {
+            return Err(format!("{text:?} names nobody who may use it: write shared@domain=person@domain,…"));
+        }
+        Ok(Self(Mailbox { delegates, ..Mailbox::new(address) }))
+    }
 }
 
 /// How long Exchange thinks before it answers.
@@ -345,6 +415,27 @@ mod tests {
         for wrong in ["", "lms", "@contoso.com", "lms@", "lms@contoso.com=x", "l ms@contoso.com"] {
             assert!(wrong.parse::<Mailbox>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_shared_mailbox_is_read_and_who_may_log_in_as_whom_depends() {
+        let Shared(shared) = "help@contoso.com=svc@contoso.com".parse().unwrap();
+        assert_eq!(
+            (shared.address.as_str(), &shared.delegates[..]),
+            ("help@contoso.com", &["svc@contoso.com".to_owned()][..])
+        );
+        for wrong in ["help@contoso.com", "help@contoso.com=", "help=svc@contoso.com"] {
+            assert!(wrong.parse::<Shared>().is_err(), "{wrong}");
+        }
+        let own = Mailbox::new("svc@contoso.com");
+        for (policy, as_person, as_mailbox) in [("person", true, false), ("mailbox", false, true), ("both", true, true)]
+        {
+            let policy: SharedLogin = policy.parse().unwrap();
+            let lets_in = |user| policy.lets_in("SVC@contoso.com", user);
+            assert_eq!((lets_in(&own), lets_in(&shared)), (as_person, as_mailbox), "{policy:?}");
+            assert!(!policy.lets_in("somebody@contoso.com", &shared), "{policy:?}");
+        }
+        assert!("login".parse::<SharedLogin>().unwrap_err().contains("person, mailbox, both"));
     }
 
     #[test]

@@ -66,7 +66,9 @@ impl Session {
         let bearer = ledger.bearer(&credentials.token, self.cloud.now())?;
         let mailbox = self.cloud.options.mailbox(&credentials.user).ok_or("there is no such mailbox")?;
         let Bearer::Person(owner) = bearer else { return Ok(mailbox.clone()) };
-        let may_open = mailbox.is(owner) || mailbox.delegates.iter().any(|other| other.eq_ignore_ascii_case(owner));
+        let options = &self.cloud.options;
+        let has_shared = options.mailboxes.iter().any(|other| other.is_shared_with(owner));
+        let may_open = if has_shared { options.shared_login.lets_in(owner, mailbox) } else { mailbox.is(owner) };
         if may_open { Ok(mailbox.clone()) } else { Err(format!("the token belongs to {owner}")) }
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::simulator::testing::{Client, HELLO, MAILBOX, blob, microsoft};
-use crate::simulator::{Effect, Event, Fault, Mailbox, Phase, Simulator, SmtpTls};
+use crate::simulator::{Effect, Event, Fault, Mailbox, Phase, SharedLogin, Simulator, SmtpTls};
 
 #[tokio::test]
 async fn auth_is_offered_behind_starttls_only() {
@@ -98,10 +98,27 @@ async fn a_wrong_token_or_user_is_refused_without_a_reason_that_only_the_watcher
 
 #[tokio::test]
 async fn a_person_opens_a_shared_mailbox_that_they_were_given() {
-    let shared = Mailbox { delegates: vec![MAILBOX.to_owned()], ..Mailbox::new("shared@contoso.com") };
-    let microsoft = microsoft(|options| options.mailboxes.push(shared)).await;
-    let mut client = Client::connect(&microsoft).await;
-    assert!(client.auth("shared@contoso.com", &microsoft.issue_access_token(MAILBOX)).await.starts_with("235 "));
+    for (policy, as_person, as_mailbox) in
+        [(SharedLogin::Person, "235", "535"), (SharedLogin::Mailbox, "535", "235"), (SharedLogin::Both, "235", "235")]
+    {
+        let shared = Mailbox::new("shared@contoso.com").shared_with(MAILBOX);
+        let other = Mailbox::new("other@contoso.com");
+        let microsoft = microsoft(|options| {
+            options.mailboxes.extend([shared, other]);
+            options.shared_login = policy;
+        })
+        .await;
+        for (owner, user, expected) in [
+            (MAILBOX, MAILBOX, as_person),
+            (MAILBOX, "shared@contoso.com", as_mailbox),
+            (MAILBOX, "other@contoso.com", "535"),
+            ("other@contoso.com", "other@contoso.com", "235"),
+            ("other@contoso.com", "shared@contoso.com", "535"),
+        ] {
+            let reply = Client::connect(&microsoft).await.auth(user, &microsoft.issue_access_token(owner)).await;
+            assert!(reply.starts_with(expected), "{policy:?}, {owner} as {user}: {reply}");
+        }
+    }
 }
 
 #[tokio::test]
