@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::{Config, Environment, Followed, Listener};
+use crate::config::{Account, Config, Environment, Followed, Listener};
 use crate::identity::{Identity, machine_mark};
 use crate::journal::Feed;
 use crate::message::Address;
 use crate::ops::Ops;
-use crate::outbound::{Pool, Sender};
+use crate::outbound::{Pool, Sender, UserNames};
 use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
@@ -99,7 +99,7 @@ impl Relay {
     ) -> anyhow::Result<Self> {
         let now = clock.now();
         let (config_sender, config) = watch::channel(Arc::new(config));
-        let Found { data_dir, store, sockets, shelf, scheduler } =
+        let Found { data_dir, store, sockets, shelf, scheduler, user_names } =
             Found::by(&config, &environment, inherited, &clock).await?;
         store.commit(Change::Running(true)).await?;
 
@@ -130,6 +130,7 @@ impl Relay {
             feed: Feed::default(),
             clock: clock.clone(),
             started_at: now,
+            user_names,
             logins: Arc::default(),
         };
         let pool = Pool::new();
@@ -241,6 +242,7 @@ struct Found {
     sockets: Sockets,
     shelf: VaultShelf,
     scheduler: Scheduler,
+    user_names: UserNames,
 }
 
 impl Found {
@@ -263,8 +265,11 @@ impl Found {
         for change in changes {
             store.commit(change).await?;
         }
-        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now);
-        Ok(Self { data_dir, store, sockets, shelf, scheduler })
+        let user_names = UserNames::from_facts(&store.facts().await?);
+        let taken = |account: &Arc<Account>| Some((account.mailbox.clone(), user_names.last(account)?.at));
+        let taken: Vec<_> = config.accounts.iter().filter_map(taken).collect();
+        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now).with_logins(&taken, now);
+        Ok(Self { data_dir, store, sockets, shelf, scheduler, user_names })
     }
 }
 
@@ -277,6 +282,8 @@ fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
         config: ops.config.clone(),
         clock: ops.clock.clone(),
         feed: ops.feed.clone(),
+        user_names: ops.user_names.clone(),
+        schedule: ops.schedule.clone(),
     };
     Desk {
         store: ops.store.clone(),

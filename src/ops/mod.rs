@@ -21,6 +21,7 @@ use crate::config::{Account, Config};
 use crate::inbound::QueueIntake;
 use crate::journal::Feed;
 use crate::message::Address;
+use crate::outbound::UserNames;
 use crate::schedule::Inbox;
 use crate::shelf::VaultShelf;
 use crate::signin::{LoginTools, SignIns};
@@ -56,6 +57,8 @@ pub struct Ops {
     pub clock: Clock,
     /// When the relay started.
     pub started_at: Timestamp,
+    /// As whom Exchange takes the logins, and when it last did.
+    pub user_names: UserNames,
     /// Sign-ins that wait for their person.
     pub logins: Arc<Mutex<HashMap<Address, login::Pending>>>,
 }

@@ -9,7 +9,7 @@ use super::pool::Pool;
 use super::transaction::{After, Mail, Outcome, hand_over};
 use super::verdict::Verdict;
 use crate::config::{Account, Secret};
-use crate::message::{Body, Permitted, Policy, Recipient, Rewritten, SenderPolicy, rewrite};
+use crate::message::{Address, Body, Permitted, Policy, Recipient, Rewritten, SenderPolicy, rewrite};
 use crate::store::Stored;
 
 /// A message with all that one attempt needs.
@@ -17,7 +17,9 @@ use crate::store::Stored;
 pub struct Delivery {
     /// The account that carries it.
     pub account: Arc<Account>,
-    /// The access token for its login, used if a new session has to be opened.
+    /// As whom to log in: `user=` of XOAUTH2.
+    pub user: Address,
+    /// The access token for it, used if a new session has to be opened.
     pub token: Secret,
     /// What is done about a sender that the account may not send as.
     pub sender: SenderPolicy,
@@ -38,10 +40,28 @@ pub struct Attempt {
     pub begun: bool,
     /// The server had said `354`: whatever came of it, the message counts for the pace.
     pub submitted: bool,
-    /// The session had carried mail before.
-    pub reused: bool,
+    /// Whether there was a session.
+    pub session: Session,
     /// For the journal: what was rewritten, and which session carried it.
     pub notes: Vec<String>,
+}
+
+/// The session of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// None came about.
+    None,
+    /// It had carried mail before.
+    Reused,
+    /// The server has just taken the login.
+    New,
+}
+
+impl Default for Attempt {
+    /// Nothing has happened yet.
+    fn default() -> Self {
+        Self { result: Ok(Vec::new()), begun: false, submitted: false, session: Session::None, notes: Vec::new() }
+    }
 }
 
 impl Pool {
@@ -50,8 +70,7 @@ impl Pool {
     /// The caller sees to it that a login has no more attempts at once than its account's `connections`. Dropping the future cuts
     /// the connection; a message whose final dot had left is then in doubt.
     pub async fn attempt(&self, delivery: Delivery) -> Attempt {
-        let mut attempt =
-            Attempt { result: Ok(Vec::new()), begun: false, submitted: false, reused: false, notes: Vec::new() };
+        let mut attempt = Attempt::default();
         let pending = pending(&delivery.message);
         if pending.is_empty() {
             return attempt;
@@ -76,17 +95,19 @@ impl Pool {
         mail: &Mail<'_>,
         attempt: &mut Attempt,
     ) -> Result<Vec<(usize, Verdict)>, AttemptError> {
-        if let Some(connection) = self.take(&delivery.account).await {
-            attempt.reused = true;
+        if let Some(connection) = self.take(&delivery.account, &delivery.user).await {
+            attempt.session = Session::Reused;
             let (outcome, greeting) = self.over(connection, delivery, mail).await;
             if !outcome.stale {
                 attempt.notes.push(format!("over {greeting}"));
                 return finish(outcome, attempt);
             }
             // It had died while it was idle. That is nobody's fault and costs nothing.
-            attempt.reused = false;
+            attempt.session = Session::None;
         }
-        let connection = self.open(&delivery.account, &delivery.token, &delivery.hostname).await?;
+        let Delivery { account, user, token, hostname, .. } = delivery;
+        let connection = self.open(account, user, token, hostname).await?;
+        attempt.session = Session::New;
         let (outcome, greeting) = self.over(connection, delivery, mail).await;
         attempt.notes.push(format!("over {greeting}"));
         finish(outcome, attempt)
@@ -98,10 +119,10 @@ impl Pool {
         let greeting = connection.greeting.to_string();
         match outcome.session {
             After::Gone => drop(connection),
-            After::Ready => self.put_back(&delivery.account, connection),
+            After::Ready => self.put_back(&delivery.account, &delivery.user, connection),
             After::NeedsReset => {
                 connection.needs_reset = true;
-                self.put_back(&delivery.account, connection);
+                self.put_back(&delivery.account, &delivery.user, connection);
             }
         }
         (outcome, greeting)

@@ -21,6 +21,7 @@ use super::tls::TlsConfigs;
 use super::verdict::{Class, Step, judge};
 use super::wire::{NoReply, Unsent, Wire, within};
 use crate::config::{Account, HostPort, Secret, SmtpTls};
+use crate::message::Address;
 use crate::smtp::Reply;
 
 /// How long the server is waited for. RFC 5321 section 4.5.3.2 names the shortest waits that suit everybody; for a greeting and a
@@ -100,6 +101,8 @@ impl fmt::Display for Greeting {
 #[derive(Clone, Copy)]
 pub(super) struct Opening<'a> {
     pub(super) account: &'a Account,
+    /// `user=`.
+    pub(super) user: &'a Address,
     pub(super) token: &'a Secret,
     pub(super) hostname: &'a str,
     pub(super) tls: &'a TlsConfigs,
@@ -156,7 +159,7 @@ impl Connection {
             connection = connection.start_tls(opening).await?;
             connection.hello(&ehlo).await?;
         }
-        connection.login(account, opening.token).await?;
+        connection.login(opening.user, opening.token).await?;
         Ok(connection)
     }
 
@@ -261,7 +264,7 @@ impl Connection {
     }
 
     /// XOAUTH2 in the two-step form: real tokens make lines too long for the first command.
-    async fn login(&mut self, account: &Account, token: &Secret) -> Result<(), AttemptError> {
+    async fn login(&mut self, user: &Address, token: &Secret) -> Result<(), AttemptError> {
         if !self.offers.xoauth2() {
             let offered = self.offers.auth.join(" ");
             return Err(self.misbehaved(format!("it does not offer AUTH XOAUTH2, only: {offered:?}")));
@@ -269,7 +272,7 @@ impl Connection {
         let (doing, limit) = ("logging in", self.timeouts.command);
         let mut reply = self.command("AUTH XOAUTH2", doing, limit).await?;
         if reply.code() == 334 {
-            let _ = self.wire.send(&initial_response(account, token), limit).await;
+            let _ = self.wire.send(&initial_response(user, token), limit).await;
             reply = self.reply(doing, limit).await?;
         }
         if reply.code() == 334 {
@@ -279,17 +282,15 @@ impl Connection {
         match judge(Step::Auth, &reply).class {
             Class::Accepted if reply.is_positive() => Ok(()),
             Class::Accepted => Err(self.misbehaved("it asks for more and more instead of answering the login")),
-            Class::Held(_) => {
-                Err(AttemptError::Login { host: self.host.clone(), account: account.login.clone(), reply })
-            }
+            Class::Held(_) => Err(AttemptError::Login { host: self.host.clone(), user: user.clone(), reply }),
             _ => Err(self.refused(Step::Auth, reply)),
         }
     }
 }
 
 /// The line with the token, wiped once it was sent.
-fn initial_response(account: &Account, token: &Secret) -> Zeroizing<Vec<u8>> {
-    let (user, token) = (account.login.as_str(), token.expose());
+fn initial_response(user: &Address, token: &Secret) -> Zeroizing<Vec<u8>> {
+    let (user, token) = (user.as_str(), token.expose());
     // With room for all of it from the start: a text that grows leaves copies behind.
     let mut plain = Zeroizing::new(String::with_capacity(user.len() + token.len() + 32));
     for part in ["user=", user, "\x01auth=Bearer ", token, "\x01\x01"] {

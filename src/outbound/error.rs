@@ -11,12 +11,12 @@ use crate::smtp::Reply;
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
     /// The login was refused for good: the account is held, and the message loses none of its tries.
-    #[error("{host} refused the login of {account}: {reply}")]
+    #[error("{host} refused the login of {user}: {reply}")]
     Login {
         /// The server.
         host: HostPort,
-        /// Who logged in.
-        account: Address,
+        /// As whom it was.
+        user: Address,
         /// Word for word.
         reply: Reply,
     },

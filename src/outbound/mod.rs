@@ -7,22 +7,26 @@ mod attempt;
 mod capabilities;
 mod connection;
 mod content;
+mod errand;
 mod error;
+mod login_order;
 mod pool;
 mod sender;
 mod sessions;
 mod settlement;
 mod tls;
 mod transaction;
+mod user_names;
 mod verdict;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use attempt::{Attempt, Delivery};
+pub use attempt::{Attempt, Delivery, Session};
 pub use connection::{Greeting, Timeouts};
 pub use error::AttemptError;
 pub use pool::{Bounds, Pool};
 pub use sender::Sender;
+pub use user_names::{LastLogin, UserNames};
 pub use verdict::{Class, Scope, Step, Verdict, judge};

@@ -56,7 +56,10 @@ struct Inner {
 struct Key {
     smtp: HostPort,
     tls: SmtpTls,
+    /// Whose limits it counts for.
     login: Address,
+    /// As whom it is logged in: what it may send as depends on that.
+    user: Address,
 }
 
 #[derive(Debug)]
@@ -76,12 +79,18 @@ impl Pool {
         Self { inner: Arc::new(Inner { timeouts, bounds, ..Inner::default() }) }
     }
 
-    /// Logs in over a new connection and says goodbye: whether this account could send now.
+    /// Logs in as `user` over a new connection and says goodbye: whether this account could send now.
     ///
     /// # Errors
     /// What stands in the way, as an attempt would meet it.
-    pub async fn probe(&self, account: &Account, token: &Secret, hostname: &str) -> Result<Greeting, AttemptError> {
-        let connection = self.open(account, token, hostname).await?;
+    pub async fn probe(
+        &self,
+        account: &Account,
+        user: &Address,
+        token: &Secret,
+        hostname: &str,
+    ) -> Result<Greeting, AttemptError> {
+        let connection = self.open(account, user, token, hostname).await?;
         let greeting = connection.greeting.clone();
         connection.quit().await;
         Ok(greeting)
@@ -118,9 +127,9 @@ impl Pool {
         self.inner.sessions.of(login)
     }
 
-    /// An idle session for this account that is still good for a message.
-    pub(super) async fn take(&self, account: &Account) -> Option<Connection> {
-        let key = Key::of(account);
+    /// An idle session for this account, logged in as `user`, that is still good for a message.
+    pub(super) async fn take(&self, account: &Account, user: &Address) -> Option<Connection> {
+        let key = Key::of(account, user);
         loop {
             // Latest first: the others may get old in peace.
             let mut idle = self.lock().get_mut(&key)?.pop()?;
@@ -138,6 +147,7 @@ impl Pool {
     pub(super) async fn open(
         &self,
         account: &Account,
+        user: &Address,
         token: &Secret,
         hostname: &str,
     ) -> Result<Connection, AttemptError> {
@@ -148,13 +158,14 @@ impl Pool {
         }
         let counted = self.inner.sessions.count(&account.login);
         let (tls, timeouts) = (&self.inner.tls, self.inner.timeouts);
-        Connection::open(Opening { account, token, hostname, tls, timeouts, hurry: &self.inner.hurry }, counted).await
+        let hurry = &self.inner.hurry;
+        Connection::open(Opening { account, user, token, hostname, tls, timeouts, hurry }, counted).await
     }
 
     /// Keeps a session for the next message.
-    pub(super) fn put_back(&self, account: &Account, connection: Connection) {
+    pub(super) fn put_back(&self, account: &Account, user: &Address, connection: Connection) {
         let idle = Idle { connection, since: Instant::now() };
-        self.lock().entry(Key::of(account)).or_default().push(idle);
+        self.lock().entry(Key::of(account, user)).or_default().push(idle);
     }
 
     fn any_idle_of(&self, login: &Address) -> Option<Idle> {
@@ -188,7 +199,8 @@ impl Idle {
 }
 
 impl Key {
-    fn of(account: &Account) -> Self {
-        Self { smtp: account.smtp.clone(), tls: account.smtp_tls, login: account.login.clone() }
+    fn of(account: &Account, user: &Address) -> Self {
+        let (login, user) = (account.login.clone(), user.clone());
+        Self { smtp: account.smtp.clone(), tls: account.smtp_tls, login, user }
     }
 }

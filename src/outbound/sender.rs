@@ -7,14 +7,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::errand::{Done, Errand};
+use super::login_order::LoginOrder;
 use super::settlement::{decide, failed_verdicts, journal_line, settled, unanswered};
-use super::{Attempt, AttemptError, Delivery, Pool, Verdict};
+use super::{Attempt, AttemptError, Pool, UserNames, Verdict};
 use crate::clock::Clock;
 use crate::config::{Account, Config, Queue};
 use crate::journal::{Feed, Happening};
-use crate::message::{Address, QueueId, SenderPolicy};
-use crate::schedule::{Courier, Outcome};
-use crate::signin::{AccessToken, NoToken, SignIns};
+use crate::message::{Address, QueueId};
+use crate::schedule::{Courier, Inbox, Outcome, Proved};
+use crate::signin::{NoToken, SignIns};
 use crate::store::{
     Change, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored, Waiting,
 };
@@ -38,6 +40,10 @@ pub struct Sender {
     pub clock: Clock,
     /// Who hears of it.
     pub feed: Feed,
+    /// As whom Exchange takes the logins.
+    pub user_names: UserNames,
+    /// Who hears of each login that was taken.
+    pub schedule: Inbox,
 }
 
 impl Courier for Sender {
@@ -64,54 +70,61 @@ impl Courier for Sender {
             Ok(token) => token,
             Err(error) => return self.without_token(account, &stored, error).await,
         };
-        let deliver = |token: &AccessToken| Delivery {
-            account: account.clone(),
-            token: token.secret.clone(),
-            sender: SenderPolicy::Rewrite,
-            hostname: config.hostname.clone(),
-            message: stored.clone(),
-            body: body.clone(),
-        };
-        let mut attempt = self.pool.attempt(deliver(&token)).await;
-        if is_login_refused(&attempt) {
-            // The token was believed to be good: once more with a fresh one, then the account is held.
-            self.sign_ins.rejected(&mailbox, token.version);
-            match self.sign_ins.token(&mailbox).await {
-                Ok(fresh) if fresh.version != token.version => attempt = self.pool.attempt(deliver(&fresh)).await,
-                Ok(_) => {}
-                Err(error) => return self.without_token(account, &stored, error).await,
-            }
+        match self.run(account, &Errand::Deliver(&stored, &body), token, self.order(account)).await {
+            Ok(done) => self.settle(&config.queue, account, stored, done).await,
+            Err(error) => self.without_token(account, &stored, error).await,
         }
-        self.settle(&config.queue, account, stored, attempt).await
     }
 
     async fn probe(&self, mailbox: Address) -> Result<(), String> {
-        let config = self.config.borrow().clone();
-        let account = config.account(&mailbox).ok_or("the account is no longer configured")?;
+        let account = self.configured(&mailbox).ok_or("the account is no longer configured")?;
         let token = self.sign_ins.refresh_now(&mailbox).await.map_err(|error| error.to_string())?;
-        let probed = self.pool.probe(account, &token.secret, &config.hostname).await;
-        probed.map(|_| ()).map_err(|error| said(&error))
+        let order = self.order(&account).with_fresh_token();
+        let done = self.run(&account, &Errand::Prove, token, order).await.map_err(|error| error.to_string())?;
+        match done.hold.and_then(|hold| hold.reply) {
+            Some(reply) => Err(reply),
+            None => done.attempt.result.map(|_| ()).map_err(|error| said(&error)),
+        }
+    }
+
+    async fn prove(&self, mailbox: Address) -> Proved {
+        let Some(account) = self.configured(&mailbox) else {
+            return Proved::Failed("the account is no longer configured".to_owned());
+        };
+        let done = match self.sign_ins.token(&mailbox).await {
+            Ok(token) => self.run(&account, &Errand::Prove, token, self.order(&account)).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(Done { hold: Some(hold), .. }) => Proved::Held(hold),
+            Ok(Done { attempt, .. }) => match attempt.result {
+                Ok(_) => Proved::Taken,
+                Err(error) => Proved::Failed(error.to_string()),
+            },
+            Err(NoToken::Held { cause, error, codes }) => {
+                Proved::Held(sign_in_hold(&account, cause, error, codes, self.clock.now()))
+            }
+            Err(error) => Proved::Failed(format!("no access token: {error}")),
+        }
     }
 }
 
 impl Sender {
+    fn configured(&self, mailbox: &Address) -> Option<Arc<Account>> {
+        self.config.borrow().account(mailbox).cloned()
+    }
+
+    fn order(&self, account: &Account) -> LoginOrder {
+        let last = self.user_names.last(account);
+        LoginOrder::new(account, last.as_ref().map(|last| &last.user))
+    }
+
     async fn without_token(&self, account: &Account, stored: &Stored, error: NoToken) -> Outcome {
         let (at, again) = (self.clock.now(), waiting_again(stored));
         let (error, retry_at) = match error {
             // The hold itself tells why, of all its messages at once.
             NoToken::Held { cause, error, codes } => {
-                let (reply, error, probe_at) = (None, Some(error), None);
-                let hold = Hold {
-                    account: account.mailbox.clone(),
-                    cause,
-                    reply,
-                    error,
-                    codes,
-                    since: at,
-                    probe_at,
-                    probes: 0,
-                };
-                return Outcome::Held { again, hold };
+                return Outcome::Held { again, hold: sign_in_hold(account, cause, error, codes, at) };
             }
             NoToken::Unavailable { error, retry_at } => (error, retry_at),
             // A new account is scheduled a moment before it is known there.
@@ -129,8 +142,8 @@ impl Sender {
         self.write(record(account, stored, at, unanswered(stored, said), next, None, journal), stored).await;
     }
 
-    async fn settle(&self, queue: &Queue, account: &Account, stored: Stored, attempt: Attempt) -> Outcome {
-        let at = self.clock.now();
+    async fn settle(&self, queue: &Queue, account: &Account, stored: Stored, done: Done) -> Outcome {
+        let (Done { attempt, hold }, at) = (done, self.clock.now());
         match attempt.result {
             Ok(ref verdicts) => self.settle_verdicts(queue, account, &stored, &attempt, verdicts, at).await,
             Err(AttemptError::Body { ref source }) if is_lost(source) => {
@@ -145,7 +158,7 @@ impl Sender {
             Err(ref error) => {
                 self.note_failure(account, &stored, at, &said(error), &error.to_string()).await;
                 let again = waiting_again(&stored);
-                match login_hold(account, error, at) {
+                match hold {
                     Some(hold) => Outcome::Held { again, hold },
                     None => Outcome::Unreachable { again, error: error.to_string(), retry_at: None },
                 }
@@ -221,27 +234,14 @@ fn unreadable(id: QueueId, now: Timestamp, error: &str) -> Outcome {
     Outcome::Unreachable { again, error: format!("the queue cannot be read: {error}"), retry_at: None }
 }
 
-fn is_login_refused(attempt: &Attempt) -> bool {
-    matches!(&attempt.result, Err(AttemptError::Login { .. }))
-}
-
 /// The reply word for word where there is one, else the failure in words.
 fn said(error: &AttemptError) -> String {
     error.reply().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-fn login_hold(account: &Account, error: &AttemptError, at: Timestamp) -> Option<Hold> {
-    let AttemptError::Login { reply, .. } = error else { return None };
-    Some(Hold {
-        account: account.mailbox.clone(),
-        cause: HoldCause::Login,
-        reply: Some(reply.to_string()),
-        error: None,
-        codes: Vec::new(),
-        since: at,
-        probe_at: None,
-        probes: 0,
-    })
+fn sign_in_hold(account: &Account, cause: HoldCause, error: String, codes: Vec<u32>, since: Timestamp) -> Hold {
+    let (account, error) = (account.mailbox.clone(), Some(error));
+    Hold { account, cause, reply: None, error, codes, since, probe_at: None, probes: 0 }
 }
 
 fn record(

@@ -65,6 +65,20 @@ pub enum Event {
         /// The reply or failure that keeps it held.
         result: Result<(), String>,
     },
+    /// Exchange has taken the account's login, for whatever it was.
+    LoginTaken {
+        /// The mailbox.
+        account: Address,
+        /// When.
+        at: Timestamp,
+    },
+    /// The answer to [`Action::Prove`].
+    Proved {
+        /// The mailbox.
+        account: Address,
+        /// What came of it.
+        result: Proved,
+    },
     /// The queue of the account was changed in the store.
     Changed {
         /// The mailbox.
@@ -113,6 +127,17 @@ pub enum Outcome {
     Gone,
 }
 
+/// What came of the proof that an account's login works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proved {
+    /// Exchange took it.
+    Taken,
+    /// It was refused, or there is no sign-in to log in with: as an attempt would have found.
+    Held(Hold),
+    /// Nobody knows: the far side could not be reached. In words.
+    Failed(String),
+}
+
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -136,8 +161,10 @@ pub enum Action {
         /// What freed it.
         why: String,
     },
-    /// Log in without sending, and say how it went.
+    /// The account is held: log in with a fresh token, without sending, and say how it went.
     Probe(Address),
+    /// Nothing has been sent for a day: log in as an attempt would, without sending, and say how it went.
+    Prove(Address),
     /// The clock has gone back: what waits in the store for a time that is now far off is due, then [`Event::Changed`] is told.
     Wake(Address, Timestamp),
 }
@@ -157,4 +184,8 @@ pub struct Standing {
     pub last_minute: usize,
     /// Recipients of the last day that count.
     pub last_day: u64,
+    /// When it is to prove its login at the latest, if no mail does so before.
+    pub prove_at: Timestamp,
+    /// Why the proof is overdue: what has failed several times in a row.
+    pub unproven: Option<String>,
 }

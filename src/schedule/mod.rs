@@ -2,11 +2,12 @@
 
 mod event;
 pub mod pace;
+mod proof;
 pub mod retry;
 mod scheduler;
 mod task;
 pub mod window;
 
-pub use event::{Action, Event, Outcome, Standing};
+pub use event::{Action, Event, Outcome, Proved, Standing};
 pub use scheduler::Scheduler;
 pub use task::{Courier, Desk, Inbox, inbox, run};

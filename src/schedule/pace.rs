@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::config::Account;
-use crate::message::QueueId;
+use crate::message::{Address, QueueId};
 use crate::store::Sent;
 
 /// A minute, and half a second for clocks and networks that are not ours.
@@ -74,6 +74,8 @@ pub struct Pace {
     /// The theoretical arrival time of the GCRA, in microseconds since 1970: at high rates a step is less than a millisecond.
     arrival: i64,
     under_way: HashMap<QueueId, u32>,
+    /// Accounts with a session that carries no message: a probe. It takes the place of one that does.
+    visits: Vec<Address>,
     /// When the messages of the last window ended, oldest first.
     ended: VecDeque<Timestamp>,
     /// Recipients taken in the last day, by step, oldest first.
@@ -88,6 +90,7 @@ impl Pace {
             limits,
             arrival: 0,
             under_way: HashMap::new(),
+            visits: Vec::new(),
             ended: VecDeque::new(),
             day: VecDeque::new(),
             recipients: 0,
@@ -120,7 +123,7 @@ impl Pace {
     /// A message with more recipients than a whole day allows leaves once the day is empty.
     pub fn turn(&mut self, now: Timestamp, recipients: u32) -> Turn {
         self.forget(now);
-        let under_way = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX);
+        let under_way = u32::try_from(self.under_way.len() + self.visits.len()).unwrap_or(u32::MAX);
         if under_way >= self.limits.connections {
             return Turn::Busy;
         }
@@ -157,6 +160,23 @@ impl Pace {
         if let Some((at, recipients)) = sent {
             self.note(at, recipients);
         }
+    }
+
+    /// A session without a message begins for this account.
+    pub fn visit(&mut self, account: &Address) {
+        self.visits.push(account.clone());
+    }
+
+    /// It has ended. Nothing happens if there was none.
+    pub fn leave(&mut self, account: &Address) {
+        if let Some(at) = self.visits.iter().position(|visitor| visitor == account) {
+            self.visits.swap_remove(at);
+        }
+    }
+
+    /// Whether it has no session at all, as far as is known here.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.visits.is_empty()
     }
 
     /// Messages under way.
@@ -318,6 +338,19 @@ mod tests {
         assert_eq!(pace.turn(start(), 1), Turn::Busy);
         pace.finish(id(1), None);
         assert!(matches!(pace.turn(start() + Duration::from_secs(10), 1), Turn::Now));
+    }
+
+    #[test]
+    fn a_session_without_a_message_takes_a_place_and_nothing_else() {
+        let mut pace = Pace::new(Limits { connections: 1, ..EXCHANGE });
+        let account = Address::parse("lms@contoso.com").unwrap();
+        pace.visit(&account);
+        assert_eq!(pace.turn(start(), 1), Turn::Busy);
+        assert_eq!((pace.last_minute(start()), pace.is_idle()), (0, false));
+        pace.leave(&account);
+        pace.leave(&account);
+        assert_eq!(pace.turn(start(), 1), Turn::Now);
+        assert!(pace.is_idle());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{Action, Event, Outcome, Standing};
+use super::event::{Action, Event, Outcome, Proved, Standing};
 use super::pace::{Limits, Pace, Turn};
+use super::proof::Proof;
 use super::retry;
 use super::window::Window;
 use crate::config::Config;
@@ -50,6 +51,8 @@ struct AccountQueue {
     under_way: usize,
     hold: Option<Hold>,
     probing: bool,
+    proving: bool,
+    proof: Proof,
     pause: Option<Pause>,
     read_again_at: Option<Timestamp>,
 }
@@ -69,9 +72,11 @@ impl Hold {
 }
 
 impl AccountQueue {
-    fn new(login: Address) -> Self {
+    fn new(mailbox: &Address, login: Address, now: Timestamp) -> Self {
         Self {
             login,
+            proving: false,
+            proof: Proof::new(mailbox, None, now),
             is_removed: false,
             window: Window::default(),
             under_way: 0,
@@ -80,6 +85,15 @@ impl AccountQueue {
             pause: None,
             read_again_at: None,
         }
+    }
+
+    fn removed(mailbox: &Address, now: Timestamp) -> Self {
+        Self { is_removed: true, ..Self::new(mailbox, mailbox.clone(), now) }
+    }
+
+    /// Whether mail waits for nothing but its turn.
+    fn has_work(&self, now: Timestamp) -> bool {
+        self.hold.is_none() && self.window.first().is_some_and(|first| first.due_at <= now)
     }
 
     fn ended(&mut self, id: QueueId) {
@@ -92,7 +106,7 @@ impl Scheduler {
     /// Begins with what an earlier run has left: the holds, and what was sent in the last day by login.
     pub fn new(config: &Config, holds: Vec<Hold>, sent: &[Sent], crashed: bool, now: Timestamp) -> Self {
         let mut scheduler = Self::default();
-        scheduler.configure(config, sent);
+        scheduler.configure(config, sent, now);
         if crashed {
             scheduler.paces.values_mut().for_each(|pace| pace.assume_unrecorded(now));
         }
@@ -101,10 +115,19 @@ impl Scheduler {
             let queue = scheduler
                 .queues
                 .entry(hold.account.clone())
-                .or_insert_with(|| AccountQueue { is_removed: true, ..AccountQueue::new(hold.account.clone()) });
+                .or_insert_with(|| AccountQueue::removed(&hold.account, now));
             queue.hold = Some(hold);
         }
         scheduler
+    }
+
+    /// When Exchange last took the logins, from an earlier run: no account has to prove anew what it has proven today.
+    #[must_use]
+    pub fn with_logins(mut self, taken: &[(Address, Timestamp)], now: Timestamp) -> Self {
+        for (account, at) in taken {
+            self.with(account, |queue| queue.proof = Proof::new(account, Some(*at), now));
+        }
+        self
     }
 
     /// Takes in what happened, and says what is to be done.
@@ -128,8 +151,10 @@ impl Scheduler {
             Event::SignInGood { account } => self.sign_in_good(&account, now, &mut actions),
             Event::SignedIn { account } => self.signed_in(&account, now, &mut actions),
             Event::Probed { account, result } => self.probed(&account, result, now, &mut actions),
+            Event::LoginTaken { account, at } => self.with(&account, |queue| queue.proof.taken(at)),
+            Event::Proved { account, result } => self.proved(&account, result, now, &mut actions),
             Event::Changed { account } => self.with(&account, |queue| queue.window.forget()),
-            Event::Configured { config, sent } => self.configure(&config, &sent),
+            Event::Configured { config, sent } => self.configure(&config, &sent, now),
             Event::Woken if self.look_again_at.is_none_or(|when| when <= now) => {
                 self.look_again_at = Some(now + LOOK_AGAIN);
                 self.forget_windows();
@@ -142,7 +167,7 @@ impl Scheduler {
 
     /// When something will be due that no event announces.
     pub fn next_wake(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let mut earliest: Option<Timestamp> = None;
+        let mut earliest = self.next_proof(now);
         let mut consider = |when: Timestamp| earliest = Some(earliest.map_or(when, |e| e.min(when)));
         for queue in self.queues.values().filter(|queue| !queue.is_removed) {
             if let Some(when) = queue.read_again_at {
@@ -189,6 +214,8 @@ impl Scheduler {
                     under_way: queue.under_way,
                     last_minute: pace.as_mut().map_or(0, |pace| pace.last_minute(now)),
                     last_day: pace.as_mut().map_or(0, |pace| pace.last_day(now)),
+                    prove_at: queue.proof.due_at(),
+                    unproven: queue.proof.trouble().map(str::to_owned),
                 }
             })
             .collect()
@@ -206,7 +233,7 @@ impl Scheduler {
     }
 
     /// Accounts that are gone take nothing with them: their mail waits in the store until they are back or it is moved.
-    fn configure(&mut self, config: &Config, sent: &[Sent]) {
+    fn configure(&mut self, config: &Config, sent: &[Sent], now: Timestamp) {
         self.retry.clone_from(&config.queue.retry);
         for (mailbox, queue) in &mut self.queues {
             queue.is_removed = config.account(mailbox).is_none();
@@ -216,9 +243,13 @@ impl Scheduler {
         for account in &config.accounts {
             let own = Limits::of(account);
             limits.entry(account.login.clone()).and_modify(|limits| *limits = limits.and(own)).or_insert(own);
-            let queue =
-                self.queues.entry(account.mailbox.clone()).or_insert_with(|| AccountQueue::new(account.login.clone()));
-            queue.login = account.login.clone();
+            let (mailbox, login) = (&account.mailbox, &account.login);
+            let queue = self.queues.entry(mailbox.clone());
+            let queue = queue.or_insert_with(|| AccountQueue::new(mailbox, login.clone(), now));
+            if queue.login != *login {
+                queue.login = login.clone();
+                queue.proof.soon(now);
+            }
         }
         // A pace outlives its account: what a login has sent today counts, should it come back.
         for (login, limits) in limits {
@@ -284,6 +315,7 @@ impl Scheduler {
         for (account, queue) in &mut self.queues {
             queue.pause.iter_mut().for_each(|pause| earlier(&mut pause.until));
             queue.read_again_at.iter_mut().for_each(earlier);
+            queue.proof.earlier(step, now);
             queue.hold.iter_mut().filter_map(|hold| hold.probe_at.as_mut()).for_each(earlier);
             if !queue.is_removed {
                 actions.push(Action::Wake(account.clone(), now));
@@ -321,6 +353,8 @@ impl Scheduler {
         queue.pause = None;
         queue.probing = false;
         if queue.hold.take().is_some() {
+            // Whoever freed it may be wrong.
+            queue.proof.soon(now);
             actions.push(Action::Release { account: account.clone(), at: now, why });
         }
     }
@@ -340,17 +374,41 @@ impl Scheduler {
         let Some(queue) = self.queues.get(account) else { return };
         if queue.hold.as_ref().is_none_or(|hold| hold.cause != HoldCause::Manual) {
             self.release(account, "somebody signed in".to_owned(), now, actions);
+            self.with(account, |queue| queue.proof.soon(now));
         }
     }
 
+    fn proved(&mut self, account: &Address, result: Proved, now: Timestamp, actions: &mut Vec<Action>) {
+        self.leave(account);
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        queue.proving = false;
+        match result {
+            Proved::Taken => queue.proof.taken(now),
+            Proved::Failed(error) => {
+                tracing::info!(%account, %error, "the daily login could not be made; it is tried again");
+                queue.proof.failed(error, now);
+            }
+            Proved::Held(hold) => self.hold(hold, actions),
+        }
+    }
+
+    /// The session of a probe has ended, whatever login it belonged to.
+    fn leave(&mut self, account: &Address) {
+        self.paces.values_mut().for_each(|pace| pace.leave(account));
+    }
+
     fn probed(&mut self, account: &Address, result: Result<(), String>, now: Timestamp, actions: &mut Vec<Action>) {
+        self.leave(account);
         let Some(queue) = self.queues.get_mut(account) else { return };
         let is_probed = queue.hold.as_ref().is_some_and(Hold::is_probed);
         if !std::mem::take(&mut queue.probing) || !is_probed {
             return;
         }
         match result {
-            Ok(()) => self.release(account, "the login was accepted again".to_owned(), now, actions),
+            Ok(()) => {
+                self.release(account, "the login was accepted again".to_owned(), now, actions);
+                self.with(account, |queue| queue.proof.taken(now));
+            }
             Err(reply) => {
                 let Some(hold) = &mut queue.hold else { return };
                 hold.probes += 1;
@@ -373,6 +431,42 @@ impl Scheduler {
             self.refill(account, now, actions);
             self.send(account, now, actions);
         }
+        // Behind all mail: a proof is never what a message waits for.
+        for account in &accounts {
+            self.prove(account, now, actions);
+        }
+    }
+
+    /// Whether the account is one that has to prove its login, and has the time to: nothing of its login waits or is under way.
+    fn may_prove(&self, queue: &AccountQueue, now: Timestamp) -> bool {
+        let is_idle = || self.paces.get(&queue.login).is_some_and(Pace::is_idle);
+        let has_work = |other: &AccountQueue| !other.is_removed && other.login == queue.login && other.has_work(now);
+        let is_asked = !queue.is_removed && queue.hold.is_none() && !queue.proving;
+        is_asked && is_idle() && !self.queues.values().any(has_work)
+    }
+
+    fn next_proof(&self, now: Timestamp) -> Option<Timestamp> {
+        let asked = self.queues.values().filter(|queue| !queue.is_removed && queue.hold.is_none() && !queue.proving);
+        // One that is due waits for its login to be idle, and what ends that is an event or a wake of its own.
+        let timely = asked.filter(|queue| queue.proof.due_at() > now || self.may_prove(queue, now));
+        timely.map(|queue| queue.proof.due_at().max(now)).min()
+    }
+
+    fn prove(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(queue) = self.queues.get(account).filter(|queue| queue.proof.due_at() <= now) else { return };
+        if !self.may_prove(queue, now) {
+            return;
+        }
+        let login = queue.login.clone();
+        self.visit(account, &login);
+        self.with(account, |queue| queue.proving = true);
+        actions.push(Action::Prove(account.clone()));
+    }
+
+    fn visit(&mut self, account: &Address, login: &Address) {
+        if let Some(pace) = self.paces.get_mut(login) {
+            pace.visit(account);
+        }
     }
 
     fn refill(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
@@ -391,6 +485,8 @@ impl Scheduler {
         if let Some(hold) = &queue.hold {
             if !queue.probing && hold.probe_at.is_some_and(|when| when <= now) {
                 queue.probing = true;
+                let login = queue.login.clone();
+                self.visit(account, &login);
                 actions.push(Action::Probe(account.clone()));
             }
             return;

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Action, Event, Outcome, Scheduler, Standing};
+use super::{Action, Event, Outcome, Proved, Scheduler, Standing};
 use crate::clock::Clock;
 use crate::journal::{Feed, Happening};
 use crate::message::{Address, QueueId};
@@ -28,8 +28,11 @@ pub trait Courier: Send + Sync + 'static {
     /// Makes one attempt and records what came of it.
     fn attempt(&self, account: Address, id: QueueId) -> impl Future<Output = Outcome> + Send;
 
-    /// Logs in without sending. The error is the reply or failure in words.
+    /// Logs in with a fresh token, without sending. The error is the reply or failure in words.
     fn probe(&self, account: Address) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Logs in as an attempt would, without sending.
+    fn prove(&self, account: Address) -> impl Future<Output = Proved> + Send;
 }
 
 /// The scheduler's letter box. Cheap to clone.
@@ -157,7 +160,7 @@ impl<C: Courier> Task<C> {
     fn open(&mut self, letter: Letter) {
         match letter {
             Letter::Event(event) => {
-                if matches!(*event, Event::Finished { .. } | Event::Probed { .. }) {
+                if matches!(*event, Event::Finished { .. } | Event::Probed { .. } | Event::Proved { .. }) {
                     self.running = self.running.saturating_sub(1);
                 }
                 self.take(*event);
@@ -223,6 +226,15 @@ impl<C: Courier> Task<C> {
                     inbox.tell(Event::Probed { account, result });
                 });
             }
+            Action::Prove(account) => {
+                self.running += 1;
+                let courier = self.desk.courier.clone();
+                self.attempts.spawn(async move {
+                    let proof = AssertUnwindSafe(courier.prove(account.clone())).catch_unwind().await;
+                    let broken = |_| Proved::Failed("this failed within the relay; see the log".to_owned());
+                    inbox.tell(Event::Proved { account, result: proof.unwrap_or_else(broken) });
+                });
+            }
         }
     }
 }
@@ -274,7 +286,7 @@ impl Recorder {
                     self.write(&account, Change::Wake { account: account.clone(), at }).await;
                     self.inbox.tell(Event::Changed { account });
                 }
-                Action::Load(..) | Action::Attempt(..) | Action::Probe(_) => {}
+                Action::Load(..) | Action::Attempt(..) | Action::Probe(_) | Action::Prove(_) => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use xoauth2_relay::config::{Config, Environment};
 use xoauth2_relay::message::{Address, Body, Envelope, Protocol, QueueId, Trace};
-use xoauth2_relay::schedule::{Action, Event, Outcome, Scheduler};
+use xoauth2_relay::schedule::{Action, Event, Outcome, Proved, Scheduler};
 use xoauth2_relay::store::{Change, Incoming, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Waiting};
 
 use crate::support::{MAILBOX, mailbox};
@@ -126,6 +126,11 @@ impl Simulation {
                     Action::Attempt(account, id) => {
                         let outcome = self.attempt(id).await;
                         events.push_back(Event::Finished { account, id, outcome });
+                    }
+                    Action::Prove(account) => {
+                        let away = self.now < self.away_until;
+                        let result = if away { Proved::Failed("connection refused".to_owned()) } else { Proved::Taken };
+                        events.push_back(Event::Proved { account, result });
                     }
                     other => panic!("nobody asked for {other:?}"),
                 }

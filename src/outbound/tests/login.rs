@@ -30,7 +30,7 @@ async fn probe(script: &str, tls: SmtpTls, trusted: bool, host: &str) -> (Result
     if trusted {
         account.extra_roots = Arc::new([upstream.root.clone()]);
     }
-    let probed = Pool::new().probe(&account, &token(), "relay.contoso.com").await;
+    let probed = Pool::new().probe(&account, &account.login, &token(), "relay.contoso.com").await;
     (probed.map(|greeting| greeting.banner.to_string()), upstream.heard().await.concat())
 }
 
@@ -73,7 +73,7 @@ async fn a_certificate_that_nobody_vouches_for_gets_no_token() {
         if trusted {
             account.extra_roots = Arc::new([upstream.root.clone()]);
         }
-        let error = Pool::new().probe(&account, &token(), "relay").await.unwrap_err();
+        let error = Pool::new().probe(&account, &account.login, &token(), "relay").await.unwrap_err();
         assert!(matches!(error, AttemptError::Tls { .. }), "{error}");
         assert!(error.to_string().contains("certificate"), "{error}");
     }
@@ -96,7 +96,7 @@ async fn without_tls_a_token_goes_to_loopback_only() {
     let mut account = account(25, SmtpTls::None);
     // RFC 5737: an address that leads nowhere. It is refused before anything is sent.
     account.smtp.host = "192.0.2.1".to_owned();
-    let error = Pool::new().probe(&account, &token(), "relay").await.unwrap_err();
+    let error = Pool::new().probe(&account, &account.login, &token(), "relay").await.unwrap_err();
     assert!(matches!(error, AttemptError::Tls { .. }), "{error}");
 }
 
@@ -156,7 +156,10 @@ async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
     let upstream = Upstream::playing(&["HEAR 1"]).await;
     let timeouts = Timeouts { greeting: Duration::from_millis(20), ..Timeouts::default() };
     let pool = Pool::with(timeouts, crate::outbound::Bounds::default());
-    let error = pool.probe(&account(upstream.port, SmtpTls::None), &token(), "relay").await.unwrap_err();
+    let error = pool
+        .probe(&account(upstream.port, SmtpTls::None), &address("lms@contoso.com"), &token(), "relay")
+        .await
+        .unwrap_err();
     assert!(matches!(error, AttemptError::Network { ref source, .. } if source.kind() == std::io::ErrorKind::TimedOut));
     assert!(error.to_string().contains("while waiting for its greeting"), "{error}");
     assert_eq!(pool.open_sessions(&address("lms@contoso.com")), 0);
@@ -165,6 +168,9 @@ async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
 #[tokio::test]
 async fn where_nobody_listens_the_server_is_named() {
     // Nobody can listen on port 0.
-    let error = Pool::new().probe(&account(0, SmtpTls::None), &token(), "relay").await.unwrap_err();
+    let error = Pool::new()
+        .probe(&account(0, SmtpTls::None), &address("lms@contoso.com"), &token(), "relay")
+        .await
+        .unwrap_err();
     assert!(error.to_string().starts_with("could not connect to 127.0.0.1:0: "), "{error}");
 }

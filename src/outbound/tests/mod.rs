@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::upstream::Upstream;
-use super::{Attempt, AttemptError, Class, Delivery, Pool, Verdict};
+use super::{Attempt, AttemptError, Class, Delivery, Pool, Session, Verdict};
 use crate::config::{Account, Endpoints, Grant, HostPort, Provider, Secret, SmtpTls};
 use crate::message::{Address, Body, Envelope, Protocol, QueueId, SenderPolicy, Trace};
 use crate::store::{MessageState, RecipientRow, RecipientState, Stored};
@@ -131,6 +131,7 @@ fn delivery(upstream: &Upstream, recipients: &[&str], message: impl Into<Bytes>)
     let message = message.into();
     Delivery {
         account: Arc::new(account(upstream.port, SmtpTls::None)),
+        user: address("lms@contoso.com"),
         token: token(),
         sender: SenderPolicy::Rewrite,
         hostname: "relay.contoso.com".to_owned(),

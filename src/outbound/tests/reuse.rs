@@ -24,7 +24,7 @@ async fn one_session_serves_one_message_after_the_other() {
     for n in 0..3 {
         let attempt = pool.attempt(to_a(&upstream)).await;
         assert_eq!(classes(&attempt), [(0, Class::Accepted)]);
-        assert_eq!(attempt.reused, n > 0);
+        assert_eq!(attempt.session == Session::Reused, n > 0);
         assert_eq!(pool.open_sessions(&lms()), 1);
     }
     pool.close_all().await;
@@ -50,7 +50,7 @@ async fn a_session_that_died_while_idle_is_replaced_without_a_word() {
         assert_eq!(classes(&pool.attempt(to_a(&upstream)).await), [(0, Class::Accepted)]);
         let second = pool.attempt(to_a(&upstream)).await;
         assert_eq!(classes(&second), [(0, Class::Accepted)], "{death}");
-        assert!(!second.reused, "{death}");
+        assert!(second.session != Session::Reused, "{death}");
         assert_eq!(pool.open_sessions(&lms()), 1);
         upstream.heard().await;
     }
@@ -83,7 +83,7 @@ async fn a_session_past_its_bounds_says_goodbye_before_the_next_one_opens() {
         for _ in 0..2 {
             let attempt = pool.attempt(to_a(&upstream)).await;
             assert_eq!(classes(&attempt), [(0, Class::Accepted)]);
-            assert!(!attempt.reused);
+            assert!(attempt.session != Session::Reused);
             assert_eq!(pool.open_sessions(&lms()), 1);
         }
         pool.close_idle().await;
@@ -102,7 +102,7 @@ async fn an_idle_session_makes_room_for_a_probe() {
     account.connections = 1;
     delivery.account = Arc::new(account);
     pool.attempt(delivery.clone()).await.result.unwrap();
-    let greeting = pool.probe(&delivery.account, &token(), "relay.contoso.com").await.unwrap();
+    let greeting = pool.probe(&delivery.account, &delivery.user, &token(), "relay.contoso.com").await.unwrap();
     assert_eq!(greeting.session(), Some("0A1B"));
     assert_eq!(pool.open_sessions(&lms()), 0);
     upstream.heard().await;

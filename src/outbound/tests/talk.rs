@@ -15,7 +15,7 @@ async fn a_message_leaves_as_it_should_byte_for_byte() {
     assert_eq!(classes(&attempt), [(0, Class::Accepted)]);
     assert_eq!(verdicts(&attempt)[0].1.reply.to_string(), "250 2.0.0 OK <id> [Hostname=mx]");
     assert_eq!(attempt.notes, ["over mx.example session 0A1B"]);
-    assert!(attempt.submitted && !attempt.reused);
+    assert!(attempt.submitted && attempt.session == Session::New);
     let token = "dXNlcj1sbXNAY29udG9zby5jb20BYXV0aD1CZWFyZXIgVE9LRU4BAQ==";
     let commands = "MAIL FROM:<lms@contoso.com>\r\nRCPT TO:<a@example.com>\r\nDATA\r\n";
     let hello = format!("EHLO relay.contoso.com\r\nAUTH XOAUTH2\r\n{token}\r\n");
@@ -167,7 +167,7 @@ async fn a_server_that_wants_a_message_for_nobody_gets_an_empty_one() {
     assert!(!first.submitted);
     let second = pool.attempt(delivery(&upstream, &["b@example.com"], MESSAGE)).await;
     assert_eq!(classes(&second), [(0, Class::Accepted)]);
-    assert!(second.reused);
+    assert!(second.session == Session::Reused);
     upstream.heard().await;
 }
 

@@ -32,10 +32,16 @@ fn waiting(n: i64) -> Waiting {
 
 /// A scheduler of one account whose queue in the store is known to be empty.
 fn one_account() -> Scheduler {
-    let mut scheduler =
-        Scheduler::new(&config(&[("lms@contoso.com", "lms@contoso.com")]), Vec::new(), &[], false, start());
+    let config = config(&[("lms@contoso.com", "lms@contoso.com")]);
+    let scheduler = Scheduler::new(&config, Vec::new(), &[], false, start());
+    let mut scheduler = scheduler.with_logins(&[(lms(), start())], start());
     wake(&mut scheduler, &[], start());
     scheduler
+}
+
+/// The daily proof, which is not what most tests are about.
+fn proof(scheduler: &mut Scheduler) -> Timestamp {
+    scheduler.standings(start())[0].prove_at
 }
 
 /// Time has passed. Whatever the scheduler asks of the store is answered by `messages`; what else it wants done.
@@ -334,7 +340,7 @@ fn what_became_due_between_two_looks_is_due_now() {
     let just_after = later + Duration::from_millis(1);
     assert_eq!(scheduler.next_wake(just_after), Some(just_after));
     assert_eq!(attempts(&scheduler.on(Event::Woken, just_after)), [1]);
-    assert_eq!(scheduler.next_wake(just_after), None, "it is under way");
+    assert_eq!(scheduler.next_wake(just_after), Some(proof(&mut scheduler)), "it is under way");
 }
 
 #[test]
@@ -347,7 +353,7 @@ fn while_one_message_tries_for_all_after_a_pause_nobody_is_woken_for_the_others(
     finish(&mut scheduler, 2, unreachable(2), start());
     let over = scheduler.next_wake(start()).unwrap();
     assert_eq!(attempts(&scheduler.on(Event::Woken, over)), [1]);
-    assert_eq!(scheduler.next_wake(over + Duration::from_secs(1)), None);
+    assert_eq!(scheduler.next_wake(over + Duration::from_secs(1)), Some(proof(&mut scheduler)));
 }
 
 #[test]
@@ -355,4 +361,120 @@ fn whatever_was_overlooked_is_looked_for_within_minutes() {
     let mut scheduler = one_account();
     let later = start() + Duration::from_mins(10);
     assert!(matches!(scheduler.on(Event::Woken, later)[..], [Action::Load(..)]));
+}
+
+fn proved(scheduler: &mut Scheduler, result: Proved, now: Timestamp) -> Vec<Action> {
+    scheduler.on(Event::Proved { account: lms(), result }, now)
+}
+
+/// Without any mail; the hours between the proofs.
+#[test]
+fn an_account_without_mail_proves_its_login_about_once_a_day_for_a_year() {
+    let mut scheduler = one_account();
+    let (mut now, mut last, mut hours) = (start(), start(), Vec::new());
+    while now < start() + Duration::from_hours(365 * 24) {
+        now = scheduler.next_wake(now).expect("the next proof");
+        if wake(&mut scheduler, &[], now) == [Action::Prove(lms())] {
+            assert!(wake(&mut scheduler, &[], now).is_empty(), "one at a time");
+            hours.push(now.duration_since(last).as_hours());
+            last = now;
+            assert!(proved(&mut scheduler, Proved::Taken, now).is_empty());
+        }
+    }
+    assert!((337..=398).contains(&hours.len()), "{}", hours.len());
+    assert!(hours.iter().all(|hours| (22..=26).contains(hours)), "{hours:?}");
+}
+
+#[test]
+fn a_login_that_was_taken_for_a_mail_is_proof_enough() {
+    let mut scheduler = one_account();
+    let noon = start() + Duration::from_hours(12);
+    scheduler.on(Event::LoginTaken { account: lms(), at: noon }, noon);
+    let due = proof(&mut scheduler).duration_since(noon).as_hours();
+    assert!((22..=26).contains(&due), "{due}");
+}
+
+#[test]
+fn a_proof_waits_until_nothing_of_its_login_waits_or_is_under_way() {
+    let both = config(&[("lms@contoso.com", "svc@contoso.com"), ("two@contoso.com", "svc@contoso.com")]);
+    let mut scheduler = Scheduler::new(&both, Vec::new(), &[], false, start());
+    scheduler = scheduler.with_logins(&[(address("two@contoso.com"), start())], start());
+    wake(&mut scheduler, &[], start());
+    let two = |id: i64| QueueId::from_number(id);
+    let message = Waiting { id: two(1), ..waiting(1) };
+    scheduler.on(Event::Accepted { account: address("two@contoso.com"), waiting: message }, start());
+    let due = proof(&mut scheduler);
+    assert!(due <= start() + Duration::from_mins(5));
+    assert!(wake(&mut scheduler, &[], due).is_empty(), "the other account is sending");
+    assert!(scheduler.next_wake(due).is_none_or(|when| when > due), "and nobody is woken for it");
+
+    let sent = Outcome::Answered { sent: Some((due, 1)), again: None };
+    let ended = Event::Finished { account: address("two@contoso.com"), id: two(1), outcome: sent };
+    assert_eq!(scheduler.on(ended, due), [Action::Prove(lms())]);
+    // It takes one of the three places, and no more than that.
+    let later = due + Duration::from_mins(1);
+    let attempted: Vec<i64> = (2..=5).flat_map(|n| attempts(&accept(&mut scheduler, n, later))).collect();
+    assert_eq!(attempted, [2, 3]);
+    assert_eq!(attempts(&proved(&mut scheduler, Proved::Taken, later)), [4]);
+}
+
+#[test]
+fn a_refused_proof_holds_the_account_as_a_refused_attempt_does() {
+    let mut scheduler = one_account();
+    let now = proof(&mut scheduler);
+    wake(&mut scheduler, &[], now);
+    let actions = proved(&mut scheduler, Proved::Held(login_refused(now)), now);
+    let [Action::Hold { hold, is_news: true }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(hold.probe_at, Some(now + Duration::from_mins(5)));
+    assert!(attempts(&accept(&mut scheduler, 1, now)).is_empty());
+
+    let probe = scheduler.next_wake(now).unwrap();
+    assert_eq!(wake(&mut scheduler, &[waiting(1)], probe), [Action::Probe(lms())]);
+    let actions = scheduler.on(Event::Probed { account: lms(), result: Ok(()) }, probe);
+    assert_eq!(attempts(&actions), [1], "the mail goes on");
+    assert!(proof(&mut scheduler) >= probe + Duration::from_hours(22), "and that was proof enough");
+}
+
+#[test]
+fn a_proof_that_cannot_be_made_holds_nothing_and_is_told_from_the_third_failure_on() {
+    let mut scheduler = one_account();
+    for n in 1..=4 {
+        let now = proof(&mut scheduler);
+        wake(&mut scheduler, &[], now);
+        let failed = Proved::Failed("could not connect".to_owned());
+        assert!(proved(&mut scheduler, failed, now).is_empty());
+        let standing = &scheduler.standings(now)[0];
+        assert_eq!((&standing.hold, standing.unproven.is_some()), (&None, n >= 3));
+    }
+    let now = proof(&mut scheduler);
+    scheduler.on(Event::LoginTaken { account: lms(), at: now }, now);
+    assert_eq!(scheduler.standings(now)[0].unproven, None);
+}
+
+#[test]
+fn a_new_sign_in_a_release_and_another_login_are_proven_within_minutes() {
+    let soon = |scheduler: &mut Scheduler| proof(scheduler) <= start() + Duration::from_mins(5);
+    let mut scheduler = one_account();
+    assert!(!soon(&mut scheduler));
+    scheduler.on(Event::SignedIn { account: lms() }, start());
+    assert!(soon(&mut scheduler), "a sign-in");
+
+    let mut scheduler = one_account();
+    scheduler.on(Event::Held(login_refused(start())), start());
+    scheduler.on(Event::Released { account: lms(), why: "by hand".to_owned() }, start());
+    assert!(soon(&mut scheduler), "a release");
+
+    let mut scheduler = one_account();
+    let other = config(&[("lms@contoso.com", "svc@contoso.com")]);
+    scheduler.on(Event::Configured { config: Arc::new(other), sent: Vec::new() }, start());
+    assert!(soon(&mut scheduler), "another login");
+}
+
+#[test]
+fn a_held_account_proves_nothing() {
+    let mut scheduler = one_account();
+    scheduler.on(Event::Held(Hold { cause: HoldCause::Manual, ..login_refused(start()) }), start());
+    let now = proof(&mut scheduler) + Duration::from_hours(1);
+    assert!(wake(&mut scheduler, &[], now).is_empty());
+    assert_eq!(scheduler.next_wake(now), None);
 }

@@ -1,0 +1,123 @@
+//! What needs a login: a message to hand over, or the proof that the login works. Carries out the order of [`LoginOrder`].
+
+use std::sync::Arc;
+
+use super::attempt::Session;
+use super::login_order::{LoginOrder, Next, Refusal};
+use super::{Attempt, AttemptError, Delivery, Sender};
+use crate::config::Account;
+use crate::message::{Address, Body, SenderPolicy};
+use crate::schedule::Event;
+use crate::signin::{AccessToken, NoToken};
+use crate::store::{Change, Hold, HoldCause, JournalEntry, Stored};
+
+/// What the login is for.
+pub(super) enum Errand<'a> {
+    /// A message and its body.
+    Deliver(&'a Stored, &'a Body),
+    /// AUTH, then QUIT.
+    Prove,
+}
+
+/// What came of it.
+pub(super) struct Done {
+    pub(super) attempt: Attempt,
+    /// The account's hold, if its login was refused for good.
+    pub(super) hold: Option<Hold>,
+}
+
+impl Sender {
+    /// Runs an errand with the token at hand. A refused login is tried as the other user and with a fresh token, as the order says.
+    pub(super) async fn run(
+        &self,
+        account: &Arc<Account>,
+        errand: &Errand<'_>,
+        mut token: AccessToken,
+        mut order: LoginOrder,
+    ) -> Result<Done, NoToken> {
+        loop {
+            let user = order.user().clone();
+            let attempt = self.once(account, errand, &token, &user).await;
+            if attempt.session == Session::New {
+                self.logged_in(account, &user).await;
+            }
+            let Err(AttemptError::Login { reply, .. }) = &attempt.result else {
+                return Ok(Done { attempt, hold: None });
+            };
+            match order.refused(reply) {
+                Next::OtherUser => continue,
+                Next::FreshToken => {
+                    // The token was believed to be good: once more with a fresh one.
+                    self.sign_ins.rejected(&account.mailbox, token.version);
+                    let fresh = self.sign_ins.token(&account.mailbox).await?;
+                    if fresh.version != token.version {
+                        token = fresh;
+                        continue;
+                    }
+                }
+                Next::Hold => {}
+            }
+            let hold = Some(self.refused(account, order.refusals()));
+            return Ok(Done { attempt, hold });
+        }
+    }
+
+    async fn once(&self, account: &Arc<Account>, errand: &Errand<'_>, token: &AccessToken, user: &Address) -> Attempt {
+        let hostname = self.config.borrow().hostname.clone();
+        match errand {
+            Errand::Deliver(stored, body) => {
+                let delivery = Delivery {
+                    account: account.clone(),
+                    user: user.clone(),
+                    token: token.secret.clone(),
+                    sender: SenderPolicy::Rewrite,
+                    hostname,
+                    message: (*stored).clone(),
+                    body: (*body).clone(),
+                };
+                self.pool.attempt(delivery).await
+            }
+            Errand::Prove => {
+                let probed = self.pool.probe(account, user, &token.secret, &hostname).await;
+                let session = if probed.is_ok() { Session::New } else { Session::None };
+                Attempt { result: probed.map(|_| Vec::new()), session, ..Attempt::default() }
+            }
+        }
+    }
+
+    /// Exchange takes the login: it is remembered as whom, and nobody needs to ask for a day.
+    async fn logged_in(&self, account: &Account, user: &Address) {
+        let (mailbox, at) = (account.mailbox.clone(), self.clock.now());
+        let learnt = self.user_names.taken(account, user, at);
+        self.schedule.tell(Event::LoginTaken { account: mailbox.clone(), at });
+        let Some(learnt) = learnt else { return };
+        let mut changes = vec![Change::Learn(learnt.fact)];
+        if learnt.is_news && account.login != account.mailbox {
+            let text = format!("Exchange takes the login as {user}");
+            tracing::info!(account = %mailbox, %user, "Exchange takes the login");
+            changes.push(Change::Note(JournalEntry { at, message: None, account: Some(mailbox), text }));
+        }
+        for change in changes {
+            // What cannot be written now is learnt again with the first login after a restart.
+            if let Err(error) = self.store.commit(change).await {
+                tracing::warn!(account = %account.mailbox, %error, "could not write as whom Exchange takes the login");
+            }
+        }
+    }
+
+    /// The reply to the user that is tried first is the reason; what the other one met is told beside it.
+    fn refused(&self, account: &Account, refusals: &[Refusal]) -> Hold {
+        let others = refusals.get(1..).unwrap_or_default();
+        let others = others.iter().map(|no| format!("as {}: {}", no.user, no.reply)).collect::<Vec<_>>();
+        Hold {
+            account: account.mailbox.clone(),
+            cause: HoldCause::Login,
+            reply: refusals.first().map(|refusal| refusal.reply.to_string()),
+            error: (!others.is_empty()).then(|| others.join("; ")),
+            codes: Vec::new(),
+            since: self.clock.now(),
+            probe_at: None,
+            probes: 0,
+        }
+    }
+}
