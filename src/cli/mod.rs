@@ -8,6 +8,8 @@ mod login;
 mod rotate_key;
 mod sendmail;
 mod show;
+mod standing;
+mod when;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::{Config, Environment};
@@ -139,6 +142,13 @@ struct Which {
 enum AccountCommand {
     /// Every account
     List(Json),
+    /// Everything about one account, with what happened to it lately
+    Show {
+        /// The account's mailbox
+        mailbox: Address,
+        #[command(flatten)]
+        output: Json,
+    },
     /// Send nothing through an account until it is released; its mail waits
     Hold {
         /// The account's mailbox
@@ -219,7 +229,7 @@ async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyh
         Command::Health(output) => health::run(path, &output).await,
         Command::Status(output) => {
             let status = client(path)?.status().await?;
-            print(&output, &status, || show::status(&status))
+            print(&output, &status, || show::status(&status, Timestamp::now()))
         }
         Command::SendTest(args) => send_test(&client(path)?, args).await,
         Command::Queue(command) => queue(&client(path)?, command).await,
@@ -294,6 +304,10 @@ async fn account(path: &std::path::Path, client: &Client, command: AccountComman
         AccountCommand::List(output) => {
             let accounts = client.account_list().await?;
             return print(&output, &accounts, || show::accounts(&accounts));
+        }
+        AccountCommand::Show { mailbox, output } => {
+            let detail = client.account_show(&mailbox).await?;
+            return print(&output, &detail, || show::account(&detail, Timestamp::now()));
         }
         AccountCommand::Hold { mailbox } => {
             client.account_hold(&mailbox).await?;

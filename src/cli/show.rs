@@ -3,19 +3,14 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use jiff::{Timestamp, tz::TimeZone};
-
+pub(super) use super::standing::{account, status};
+pub(super) use super::when::time;
 use crate::message::Address;
-use crate::ops::{AccountStatus, AccountView, AlertTested, MessageDetail, MessageView, QueueCounts, Status, Tested};
+use crate::ops::{AccountView, AlertTested, MessageDetail, MessageView, Tested};
 
 /// `1 message`, `2 messages`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
-/// A local time, to the second.
-pub(super) fn time(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Text from the network on one line of a terminal: nothing in it can move the cursor.
@@ -29,100 +24,6 @@ pub(super) fn alerts_tested(tested: &[AlertTested]) -> String {
         format!("{}: {}: {}", one.receiver, if one.ok { "ok" } else { "FAILED" }, printable(&one.answer))
     };
     tested.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// `status`.
-pub(super) fn status(status: &Status) -> String {
-    let mut text = String::new();
-    let since = time(status.started_at);
-    let _ = writeln!(text, "xoauth2-relay {} on {}, running since {since}", status.version, status.hostname);
-    let _ = writeln!(text, "queue: {}", counts(&status.queue));
-    if let Some((key, since)) = status.key.as_ref().and_then(|key| Some((key, key.since?))) {
-        let _ = writeln!(text, "sign-ins are sealed with the key {} since {}", key.id, time(since));
-    }
-    for account in &status.accounts {
-        text.push('\n');
-        text.push_str(&account_status(account));
-    }
-    for removed in &status.removed_accounts {
-        let queue = counts(&removed.queue);
-        let _ = writeln!(text, "\n{}: HELD: no longer in the configuration\n  queue: {queue}", removed.mailbox);
-        let _ = writeln!(text, "  to do: put the account back into the configuration, or delete its mail");
-    }
-    if status.queue.dead > 0 {
-        let _ = writeln!(text, "\ndead letters: see `xoauth2-relay queue list`, and `queue show ID` for the reason");
-    }
-    text
-}
-
-fn counts(queue: &QueueCounts) -> String {
-    let mut parts = vec![format!("{} waiting", queue.waiting)];
-    if let Some(oldest) = queue.oldest {
-        parts.push(format!("the oldest since {}", time(oldest)));
-    }
-    if queue.held > 0 {
-        parts.push(format!("{} held", queue.held));
-    }
-    parts.push(format!("{} dead", queue.dead));
-    parts.join(", ")
-}
-
-fn account_status(account: &AccountStatus) -> String {
-    let mut text = String::new();
-    let state = match (&account.hold, &account.pause) {
-        (Some(hold), _) => format!("HELD since {}: {}", time(hold.since), hold.text),
-        (None, Some(pause)) => format!("pausing until {}", time(pause.until)),
-        (None, None) => "good".to_owned(),
-    };
-    let _ = writeln!(text, "{}: {state}", account.mailbox);
-    if let Some(hold) = &account.hold {
-        for said in hold.reply.iter().chain(&hold.error) {
-            let _ = writeln!(text, "  said: {}", printable(said));
-        }
-        let _ = writeln!(text, "  to do: {}", hold.remedy);
-        if let Some(at) = hold.probe_at {
-            let _ = writeln!(text, "  the relay itself tries again at {}", time(at));
-        }
-    } else if let Some(pause) = &account.pause {
-        let _ = writeln!(text, "  because: {}", printable(&pause.error));
-    }
-    match &account.sign_in {
-        Some(sign_in) if account.grant == "application" => {
-            let until = sign_in.access_token_until.map(|at| format!(", good until {}", time(at))).unwrap_or_default();
-            let next = sign_in.next_refresh.map(|at| format!(", next {}", time(at))).unwrap_or_default();
-            let _ =
-                writeln!(text, "  signs in by itself: last access token {}{until}{next}", time(sign_in.last_refresh));
-        }
-        None if account.grant == "application" => {
-            let _ = writeln!(text, "  signs in by itself: no access token yet");
-        }
-        Some(sign_in) => {
-            let who = sign_in.signed_in_as.as_ref().unwrap_or(&account.login);
-            let _ = writeln!(text, "  signed in as {} since {}", printable(who), time(sign_in.since));
-            let next = sign_in.next_refresh.map(|at| format!(", next {}", time(at))).unwrap_or_default();
-            let _ = writeln!(text, "  last refresh {}{next}", time(sign_in.last_refresh));
-        }
-        None => {
-            let _ = writeln!(text, "  not signed in");
-        }
-    }
-    if let Some(trouble) = &account.trouble {
-        let _ = writeln!(text, "  refresh fails: {}", printable(trouble));
-    }
-    if let Some(day) = &account.client_secret_expires {
-        let _ = writeln!(text, "  the client secret expires on {day}");
-    }
-    let _ = writeln!(text, "  queue: {}", counts(&account.queue));
-    let pace = &account.pace;
-    let _ = writeln!(
-        text,
-        "  pace: {} of {} messages in the last minute, {} of {} recipients in the last 24 hours",
-        pace.last_minute, pace.messages_per_minute, pace.last_day, pace.recipients_per_day
-    );
-    if let Some(at) = account.empty_at {
-        let _ = writeln!(text, "  empty at about {}", time(at));
-    }
-    text
 }
 
 /// `queue list`.
@@ -230,6 +131,8 @@ pub(super) fn tested(tested: &Tested) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::ops::{JournalView, RecipientView};
 

@@ -11,8 +11,8 @@ use super::SOCKET;
 use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
-    AccountView, AlertTested, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone, MessageDetail,
-    MessageView, OpsError, Released, Selection, SendTest, Status, Tested, Tried,
+    AccountDetail, AccountView, AlertTested, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone,
+    MessageDetail, MessageView, OpsError, Released, Selection, SendTest, Status, Tested, Tried,
 };
 use crate::shelf::Rotated;
 
@@ -87,6 +87,11 @@ impl Client {
     /// Every account.
     pub async fn account_list(&self) -> Result<Vec<AccountView>, ControlError> {
         self.ask(Method::GET, &["accounts"], NOTHING).await
+    }
+
+    /// One account with its journal.
+    pub async fn account_show(&self, mailbox: &Address) -> Result<AccountDetail, ControlError> {
+        self.ask(Method::GET, &["accounts", mailbox.as_str()], NOTHING).await
     }
 
     /// Stops an account.

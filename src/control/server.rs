@@ -48,6 +48,7 @@ fn router(ops: Ops) -> Router {
         .route("/queue/delete", post(queue_delete))
         .route("/queue/{id}", get(queue_show))
         .route("/accounts", get(async |State(ops): State<Ops>| answer(async move { ops.account_list().await }).await))
+        .route("/accounts/{mailbox}", get(account_show))
         .route("/accounts/{mailbox}/hold", post(account_hold))
         .route("/accounts/{mailbox}/release", post(account_release))
         .route("/accounts/{mailbox}/drop-secret", post(account_drop_secret))
@@ -84,6 +85,13 @@ async fn queue_retry(State(ops): State<Ops>, Json(which): Json<Selection>) -> Re
 
 async fn queue_delete(State(ops): State<Ops>, Json(which): Json<Selection>) -> Response {
     answer(async move { ops.queue_delete(which).await }).await
+}
+
+async fn account_show(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+    match address(&mailbox) {
+        Ok(mailbox) => answer(async move { ops.account_show(&mailbox).await }).await,
+        Err(error) => refuse(&error),
+    }
 }
 
 async fn account_hold(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {

@@ -1,12 +1,12 @@
-//! The accounts: list, hold, release.
+//! The accounts: list, show, hold, release.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::status::HoldView;
-use super::{Ops, OpsError};
+use super::status::{AccountStatus, HoldView};
+use super::{JournalView, Ops, OpsError};
 use crate::message::Address;
 use crate::schedule::Event;
 use crate::store::{Change, Hold, HoldCause, JournalEntry};
@@ -34,6 +34,28 @@ pub struct AccountView {
     pub waiting: u64,
 }
 
+/// Everything that is known of one account, as `account show --json` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccountDetail {
+    /// How it stands: the same as in `status`.
+    #[serde(flatten)]
+    pub status: AccountStatus,
+    /// Where mail goes.
+    pub smtp: String,
+    /// Other senders that Exchange has granted it.
+    pub send_as: Vec<String>,
+    /// The tenant; empty for a custom provider without one.
+    pub tenant: String,
+    /// The registration's client id.
+    pub client_id: String,
+    /// Where tokens come from.
+    pub token_url: String,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// What happened to the account itself, oldest first: the last 20 lines.
+    pub journal: Vec<JournalView>,
+}
+
 /// What came of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
@@ -48,6 +70,8 @@ pub struct Tried {
     pub access_token_until: Timestamp,
 }
 
+/// How much of its journal is shown with an account.
+const JOURNAL_LINES: u32 = 20;
 /// How long a release waits for the token endpoint.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,6 +92,26 @@ impl Ops {
             waiting: status.queue.waiting,
         });
         Ok(views.collect())
+    }
+
+    /// Everything about one account.
+    pub async fn account_show(&self, mailbox: &Address) -> Result<AccountDetail, OpsError> {
+        let account = self.account(mailbox)?;
+        let journal = self.store.account_journal(&account.mailbox, JOURNAL_LINES).await?;
+        let mut accounts = self.status().await?.accounts.into_iter();
+        // A reload in between may have taken it away.
+        let status = accounts.find(|status| status.mailbox == account.mailbox.as_str());
+        let status = status.ok_or_else(|| OpsError::NotFound(format!("there is no account {mailbox} any more")))?;
+        Ok(AccountDetail {
+            status,
+            smtp: account.smtp.to_string(),
+            send_as: account.send_as.iter().map(Address::to_string).collect(),
+            tenant: account.tenant.clone(),
+            client_id: account.client_id.clone(),
+            token_url: account.endpoints.token.clone(),
+            scopes: account.endpoints.scopes.clone(),
+            journal: journal.into_iter().map(|entry| JournalView { at: entry.at, text: entry.text }).collect(),
+        })
     }
 
     /// The account sends nothing until it is released.

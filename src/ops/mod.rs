@@ -27,13 +27,13 @@ use crate::shelf::VaultShelf;
 use crate::signin::{LoginTools, SignIns};
 use crate::store::{ReadError, Store};
 
-pub use account::{AccountView, Released, Tried};
+pub use account::{AccountDetail, AccountView, Released, Tried};
 pub use alert::AlertTested;
 pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{
-    AccountStatus, HoldView, KeyView, PaceView, PauseView, QueueCounts, RemovedAccount, SignInView, Status,
+    AccountStatus, HoldView, KeyView, LoginView, PaceView, PauseView, QueueCounts, RemovedAccount, SignInView, Status,
 };
 
 /// The operations of a running relay. Cheap to clone.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Ops, OpsError};
 use crate::config::{Account, Grant, Provider};
 use crate::message::Address;
+use crate::outbound::LastLogin;
 use crate::schedule::{Standing, pace::BURST};
 use crate::shelf::KEY_FACT;
 use crate::signin::SignInStatus;
@@ -77,6 +78,12 @@ pub struct AccountStatus {
     pub grant: String,
     /// The sign-in, if there is one.
     pub sign_in: Option<SignInView>,
+    /// The last login that Exchange took, for a mail or for the daily probe.
+    pub last_login: Option<LoginView>,
+    /// When the next probe is due if no mail logs in before; absent while the account is held.
+    pub next_probe: Option<Timestamp>,
+    /// Why the probe is overdue: what has failed several times in a row without saying anything about the login.
+    pub probe_trouble: Option<String>,
     /// What the last refresh failed with, while it fails.
     pub trouble: Option<String>,
     /// The hold, if there is one.
@@ -91,6 +98,15 @@ pub struct AccountStatus {
     pub empty_at: Option<Timestamp>,
     /// The day on which the client secret ends, as configured.
     pub client_secret_expires: Option<String>,
+}
+
+/// A login that Exchange took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginView {
+    /// When.
+    pub at: Timestamp,
+    /// `user=` of XOAUTH2: the account's login, or its mailbox.
+    pub user: String,
 }
 
 /// A sign-in.
@@ -169,7 +185,8 @@ impl Ops {
         let total = counts.values().fold(QueueCounts::default(), |sum, counts| sum.and(counts));
         let accounts = config.accounts.iter().map(|account| {
             let queue = counts.remove(&account.mailbox).unwrap_or_default();
-            account_status(account, queue, standings.get(&account.mailbox), sign_ins.get(&account.mailbox), now)
+            let (standing, sign_in) = (standings.get(&account.mailbox), sign_ins.get(&account.mailbox));
+            account_status(account, queue, standing, sign_in, self.user_names.last(account), now)
         });
         let accounts = accounts.collect();
         let removed = counts.into_iter().map(|(mailbox, queue)| RemovedAccount { mailbox: mailbox.to_string(), queue });
@@ -233,6 +250,7 @@ fn account_status(
     queue: QueueCounts,
     standing: Option<&Standing>,
     sign_in: Option<&SignInStatus>,
+    last_login: Option<LastLogin>,
     now: Timestamp,
 ) -> AccountStatus {
     let hold = standing.and_then(|standing| standing.hold.as_ref());
@@ -243,6 +261,9 @@ fn account_status(
         provider: provider(account.provider).to_owned(),
         grant: grant(account.grant).to_owned(),
         sign_in: sign_in.and_then(sign_in_view),
+        last_login: last_login.map(|last| LoginView { at: last.at, user: last.user.to_string() }),
+        next_probe: standing.filter(|standing| standing.hold.is_none()).map(|standing| standing.prove_at),
+        probe_trouble: standing.and_then(|standing| standing.unproven.clone()),
         trouble: sign_in.and_then(|sign_in| sign_in.problem.as_ref()).map(|problem| problem.error.clone()),
         hold: hold.map(|hold| hold_view(hold, sign_in)),
         pause: standing.and_then(|standing| standing.pause.clone()).map(|(until, error)| PauseView { until, error }),

@@ -41,6 +41,9 @@ fn account() -> AccountStatus {
         },
         empty_at: None,
         client_secret_expires: None,
+        last_login: None,
+        next_probe: None,
+        probe_trouble: None,
     }
 }
 

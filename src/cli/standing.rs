@@ -1,0 +1,185 @@
+//! `status` and `account show` for people: what needs somebody first, then what to know, one line each under a short name.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::show::{count, printable};
+use super::when::{both, days, distance, time};
+use crate::ops::{AccountDetail, AccountStatus, HoldView, QueueCounts, SignInView, Status};
+
+/// The names in front of the lines are made as wide as the longest one.
+const NAME: usize = 12;
+
+/// Lines of one account.
+struct Sheet {
+    text: String,
+}
+
+impl Sheet {
+    /// `  queue        3 waiting`
+    fn line(&mut self, name: &str, value: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "  {name:NAME$} {}", printable(value));
+    }
+
+    fn some(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            self.line(name, value);
+        }
+    }
+}
+
+/// `status`.
+pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
+    let mut text = String::new();
+    let since = both(status.started_at, now);
+    let _ = writeln!(text, "xoauth2-relay {} on {}, running since {since}", status.version, status.hostname);
+    let _ = writeln!(text, "{}", in_all(status));
+    if let Some((key, since)) = status.key.as_ref().and_then(|key| Some((key, key.since?))) {
+        let _ = writeln!(text, "sign-ins are sealed with the key {} since {}", key.id, time(since));
+    }
+    // What needs somebody is not to be looked for.
+    let (held, well): (Vec<_>, Vec<_>) = status.accounts.iter().partition(|account| account.hold.is_some());
+    for account in held.into_iter().chain(well) {
+        text.push('\n');
+        text.push_str(&account_sheet(account, now));
+    }
+    for removed in &status.removed_accounts {
+        let queue = counts(&removed.queue, now);
+        let mut sheet = Sheet { text: format!("\n{}: HELD, no longer in the configuration\n", removed.mailbox) };
+        sheet.line("to do", "put the account back into the configuration, or delete its mail");
+        sheet.line("queue", &queue);
+        text.push_str(&sheet.text);
+    }
+    if status.queue.dead > 0 {
+        let dead = count(usize::try_from(status.queue.dead).unwrap_or(usize::MAX), "dead letter");
+        let _ = writeln!(text, "\n{dead}: see `xoauth2-relay queue list`, and `queue show ID` for the reason");
+    }
+    text
+}
+
+fn in_all(status: &Status) -> String {
+    let held = status.accounts.iter().filter(|account| account.hold.is_some()).count();
+    let accounts = count(status.accounts.len(), "account");
+    let accounts = if held == 0 { accounts } else { format!("{accounts}, {held} HELD") };
+    let waiting = status.queue.waiting;
+    format!("{accounts}; {}", if waiting == 0 { "no mail waits".to_owned() } else { format!("{waiting} waiting") })
+}
+
+/// `account show`.
+pub(in crate::cli) fn account(detail: &AccountDetail, now: Timestamp) -> String {
+    let mut sheet = Sheet { text: account_sheet(&detail.status, now) };
+    sheet.line("through", &detail.smtp);
+    sheet.some("may send as", Some(&detail.send_as.join(", ")));
+    sheet.some("tenant", Some(&detail.tenant));
+    sheet.line("client id", &detail.client_id);
+    sheet.line("token from", &detail.token_url);
+    sheet.line("scopes", &detail.scopes.join(" "));
+    let mut text = sheet.text;
+    if detail.journal.is_empty() {
+        let _ = writeln!(text, "\n  nothing has happened to it lately");
+    } else {
+        let _ = writeln!(text, "\n  what happened to it lately:");
+    }
+    for entry in &detail.journal {
+        let _ = writeln!(text, "    {}  {}", time(entry.at), printable(&entry.text));
+    }
+    text
+}
+
+fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
+    let state = match (&account.hold, &account.pause) {
+        (Some(hold), _) => format!("HELD since {}", both(hold.since, now)),
+        (None, Some(_)) => "pausing".to_owned(),
+        (None, None) => "good".to_owned(),
+    };
+    let mut sheet = Sheet { text: format!("{}: {state}\n", account.mailbox) };
+    if let Some(hold) = &account.hold {
+        hold_lines(&mut sheet, hold, now);
+    } else if let Some(pause) = &account.pause {
+        sheet.line("because", &pause.error);
+        sheet.line("next try", &both(pause.until, now));
+    }
+    sheet.line("queue", &queue_line(account, now));
+    sign_in_lines(&mut sheet, account, now);
+    login_lines(&mut sheet, account, now);
+    // What else ends on a known day comes here, too.
+    if let Some(day) = &account.client_secret_expires {
+        sheet.line("expires", &format!("the client secret on {day}{}", in_days(day, now)));
+    }
+    let pace = &account.pace;
+    let pace = format!(
+        "{} of {} messages in the last minute, {} of {} recipients in the last 24 hours",
+        pace.last_minute, pace.messages_per_minute, pace.last_day, pace.recipients_per_day
+    );
+    sheet.line("pace", &pace);
+    sheet.text
+}
+
+fn hold_lines(sheet: &mut Sheet, hold: &HoldView, now: Timestamp) {
+    sheet.line("why", &hold.text);
+    for (n, said) in hold.reply.iter().chain(&hold.error).enumerate() {
+        sheet.line(if n == 0 { "answer" } else { "" }, said);
+    }
+    sheet.line("to do", &hold.remedy);
+    if let Some(at) = hold.probe_at {
+        sheet.line("next try", &format!("{}, by itself", both(at, now)));
+    }
+}
+
+fn queue_line(account: &AccountStatus, now: Timestamp) -> String {
+    let queue = counts(&account.queue, now);
+    match account.empty_at {
+        Some(at) => format!("{queue}; empty at about {}", both(at, now)),
+        None => queue,
+    }
+}
+
+fn counts(queue: &QueueCounts, now: Timestamp) -> String {
+    let mut parts = vec![format!("{} waiting", queue.waiting)];
+    if let Some(oldest) = queue.oldest {
+        parts.push(format!("the oldest since {}", both(oldest, now)));
+    }
+    if queue.held > 0 {
+        parts.push(format!("{} held one by one", queue.held));
+    }
+    if queue.dead > 0 {
+        parts.push(format!("{} dead", queue.dead));
+    }
+    parts.join(", ")
+}
+
+fn sign_in_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
+    let by_itself = account.grant == "application";
+    let Some(SignInView { signed_in_as, since, last_refresh, next_refresh, .. }) = &account.sign_in else {
+        return sheet.line("signed in", if by_itself { "by itself, but has no access token yet" } else { "no" });
+    };
+    let who = if by_itself { "by itself" } else { &format!("as {}", signed_in_as.as_ref().unwrap_or(&account.login)) };
+    sheet.line("signed in", &format!("{who}, since {}", both(*since, now)));
+    let next = next_refresh.map(|at| format!(", again {}", distance(at, now))).unwrap_or_default();
+    sheet.line("renewed", &format!("{}{next}", both(*last_refresh, now)));
+    sheet.some("trouble", account.trouble.as_deref().map(|error| format!("renewing it fails: {error}")).as_deref());
+}
+
+fn login_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
+    let value = match &account.last_login {
+        Some(last) => {
+            let who = if account.login == account.mailbox { String::new() } else { format!(", as {}", last.user) };
+            format!("Exchange last took it {}{who}", both(last.at, now))
+        }
+        None if account.sign_in.is_none() => return,
+        None => "not tried yet".to_owned(),
+    };
+    sheet.line("login", &value);
+    sheet.some("", account.probe_trouble.as_deref().map(|error| format!("trying it daily fails: {error}")).as_deref());
+}
+
+/// The distance to the beginning of a day such as `2027-05-01`, on the clock of this machine.
+fn in_days(day: &str, now: Timestamp) -> String {
+    let day = day.parse().ok().and_then(|day: jiff::civil::Date| day.to_zoned(jiff::tz::TimeZone::system()).ok());
+    day.map(|day| format!(" ({})", days(day.timestamp(), now))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! What an administrator sees.
+
+use super::*;
+use crate::ops::{AccountView, JournalView, LoginView, PaceView};
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_795_000_000).unwrap()
+}
+
+fn ago(minutes: u64) -> Timestamp {
+    now() - std::time::Duration::from_mins(minutes)
+}
+
+fn good(mailbox: &str) -> AccountStatus {
+    AccountStatus {
+        mailbox: mailbox.to_owned(),
+        login: mailbox.to_owned(),
+        provider: "microsoft".to_owned(),
+        grant: "delegated".to_owned(),
+        sign_in: Some(SignInView {
+            signed_in_as: Some(mailbox.to_owned()),
+            since: ago(60 * 24 * 90),
+            last_refresh: ago(20),
+            next_refresh: Some(now() + std::time::Duration::from_mins(25)),
+            access_token_until: None,
+        }),
+        last_login: Some(LoginView { at: ago(3), user: mailbox.to_owned() }),
+        next_probe: None,
+        probe_trouble: None,
+        trouble: None,
+        hold: None,
+        pause: None,
+        queue: QueueCounts::default(),
+        pace: PaceView {
+            under_way: 0,
+            connections: 3,
+            last_minute: 3,
+            messages_per_minute: 30,
+            last_day: 120,
+            recipients_per_day: 10_000,
+        },
+        empty_at: None,
+        client_secret_expires: None,
+    }
+}
+
+fn held(mailbox: &str) -> AccountStatus {
+    AccountStatus {
+        login: "svc@contoso.com".to_owned(),
+        hold: Some(HoldView {
+            cause: "login".to_owned(),
+            text: "Exchange refuses the login".to_owned(),
+            reply: Some("535 5.7.3 Authentication unsuccessful\n[SN2PR00CA0018]".to_owned()),
+            error: Some(format!("as {mailbox}: 535 5.7.139 no")),
+            codes: Vec::new(),
+            since: ago(50),
+            probe_at: Some(now() + std::time::Duration::from_mins(10)),
+            remedy: format!("xoauth2-relay account release {mailbox}"),
+        }),
+        queue: QueueCounts { waiting: 14, held: 0, dead: 1, oldest: Some(ago(120)) },
+        client_secret_expires: Some("2027-05-01".to_owned()),
+        ..good(mailbox)
+    }
+}
+
+fn of(accounts: Vec<AccountStatus>) -> String {
+    let queue = QueueCounts { waiting: 14, held: 0, dead: 1, oldest: None };
+    let (version, hostname) = ("1.0".to_owned(), "relay".to_owned());
+    let status =
+        Status { version, hostname, started_at: ago(180), key: None, queue, accounts, removed_accounts: Vec::new() };
+    super::status(&status, now())
+}
+
+/// Times of the machine that runs the test made the same everywhere.
+fn without_times(text: &str) -> Vec<String> {
+    let is_time = |word: &str| {
+        word.len() >= 8 && word.trim_end_matches(',').bytes().all(|b| b.is_ascii_digit() || b"-:".contains(&b))
+    };
+    text.lines().map(|line| line.split(' ').filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn what_needs_somebody_comes_first_and_says_why_what_was_answered_and_what_to_type() {
+    let text = of(vec![good("good@contoso.com"), held("lms@contoso.com")]);
+    let expected = "\
+xoauth2-relay 1.0 on relay, running since (3 hours ago)
+2 accounts, 1 HELD; 14 waiting
+
+lms@contoso.com: HELD since (50 minutes ago)
+  why          Exchange refuses the login
+  answer       535 5.7.3 Authentication unsuccessful [SN2PR00CA0018]
+               as lms@contoso.com: 535 5.7.139 no
+  to do        xoauth2-relay account release lms@contoso.com
+  next try     (in 10 minutes), by itself
+  queue        14 waiting, the oldest since (2 hours ago), 1 dead
+  signed in    as lms@contoso.com, since (3 months ago)
+  renewed      (20 minutes ago), again in 25 minutes
+  login        Exchange last took it (3 minutes ago), as lms@contoso.com
+  expires      the client secret on (in 164 days)
+  pace         3 of 30 messages in the last minute, 120 of 10000 recipients in the last 24 hours
+
+good@contoso.com: good
+  queue        0 waiting
+  signed in    as good@contoso.com, since (3 months ago)
+  renewed      (20 minutes ago), again in 25 minutes
+  login        Exchange last took it (3 minutes ago)
+  pace         3 of 30 messages in the last minute, 120 of 10000 recipients in the last 24 hours
+
+1 dead letter: see `xoauth2-relay queue list`, and `queue show ID` for the reason";
+    assert_eq!(without_times(&text).join("\n"), expected, "\n{text}");
+}
+
+#[test]
+fn what_fails_without_holding_anything_is_told() {
+    let account = AccountStatus {
+        trouble: Some("no answer".to_owned()),
+        probe_trouble: Some("connection refused".to_owned()),
+        last_login: None,
+        ..good("lms@contoso.com")
+    };
+    let text = of(vec![account]);
+    for line in [
+        "  trouble      renewing it fails: no answer",
+        "  login        not tried yet",
+        "               trying it daily fails: connection refused",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line:?} is not in\n{text}");
+    }
+    let nobody = AccountStatus { sign_in: None, last_login: None, ..good("lms@contoso.com") };
+    let text = of(vec![nobody]);
+    assert!(text.contains("  signed in    no\n") && !text.contains("  login "), "{text}");
+}
+
+#[test]
+fn an_account_is_shown_with_its_registration_and_its_journal() {
+    let journal = vec![JournalView { at: ago(50), text: "held, Exchange refuses the login\x1b[2J".to_owned() }];
+    let detail = AccountDetail {
+        status: held("lms@contoso.com"),
+        smtp: "smtp.office365.com:587".to_owned(),
+        send_as: Vec::new(),
+        tenant: "contoso.onmicrosoft.com".to_owned(),
+        client_id: "0000".to_owned(),
+        token_url: "https://login".to_owned(),
+        scopes: vec!["a".to_owned(), "b".to_owned()],
+        journal,
+    };
+    let text = account(&detail, now());
+    for line in
+        ["  through      smtp.office365.com:587", "  tenant       contoso.onmicrosoft.com", "  scopes       a b"]
+    {
+        assert!(text.lines().any(|told| told == line), "{line:?} is not in\n{text}");
+    }
+    assert!(!text.contains("may send as"), "{text}");
+    assert!(text.trim_end().ends_with("held, Exchange refuses the login [2J"), "{text}");
+    // The same names as in `status --json`, beside its own.
+    let json = serde_json::to_value(&detail).unwrap();
+    assert_eq!((&json["hold"]["cause"], &json["smtp"]), (&"login".into(), &"smtp.office365.com:587".into()));
+    assert_eq!(serde_json::from_value::<AccountDetail>(json).unwrap(), detail);
+}
+
+#[test]
+fn a_list_has_a_line_for_each_account() {
+    let view = AccountView {
+        mailbox: "lms@contoso.com".to_owned(),
+        login: "lms@contoso.com".to_owned(),
+        provider: "microsoft".to_owned(),
+        grant: "delegated".to_owned(),
+        smtp: "smtp:587".to_owned(),
+        send_as: Vec::new(),
+        signed_in: true,
+        hold: None,
+        waiting: 2,
+    };
+    assert_eq!(crate::cli::show::accounts(&[view]), "lms@contoso.com  good  2 waiting  through smtp:587\n");
+}

@@ -1,0 +1,88 @@
+//! Times for people: on the clock of their machine, and how far away.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+/// A local time, to the second.
+pub(super) fn time(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A local time with the distance to it: `2026-11-21 10:00:00 (5 minutes ago)`.
+pub(super) fn both(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ({})", time(at), distance(at, now))
+}
+
+/// `5 minutes ago`, `in 3 hours`, `just now`.
+pub(super) fn distance(at: Timestamp, now: Timestamp) -> String {
+    let seconds = at.duration_since(now).as_secs();
+    let span = span(seconds.unsigned_abs());
+    match (seconds, span) {
+        (_, None) => "just now".to_owned(),
+        (..0, Some(span)) => format!("{span} ago"),
+        (_, Some(span)) => format!("in {span}"),
+    }
+}
+
+/// The same in whole days however many they are: for what ends on a known day.
+pub(super) fn days(at: Timestamp, now: Timestamp) -> String {
+    match at.duration_since(now).as_secs().div_euclid(86_400) {
+        0 => "within a day".to_owned(),
+        1 => "in 1 day".to_owned(),
+        days @ 2.. => format!("in {days} days"),
+        -1 => "since today".to_owned(),
+        -2 => "since yesterday".to_owned(),
+        days => format!("{} days ago", -days - 1),
+    }
+}
+
+/// The largest unit that there are two of, so that nothing is off by more than a third; below two minutes seconds.
+fn span(seconds: u64) -> Option<String> {
+    const UNITS: [(u64, &str); 5] =
+        [(365 * 86_400, "years"), (30 * 86_400, "months"), (86_400, "days"), (3600, "hours"), (60, "minutes")];
+    if seconds < 5 {
+        return None;
+    }
+    let unit = UNITS.iter().find(|(unit, _)| seconds >= 2 * unit);
+    Some(unit.map_or_else(|| format!("{seconds} seconds"), |(unit, name)| format!("{} {name}", seconds / unit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_is_counted_in_days() {
+        let now = Timestamp::from_second(1_795_000_000).unwrap();
+        for (hours, told) in [
+            (164 * 24 + 3, "in 164 days"),
+            (25, "in 1 day"),
+            (23, "within a day"),
+            (-1, "since today"),
+            (-25, "since yesterday"),
+            (-50, "2 days ago"),
+        ] {
+            assert_eq!(days(Timestamp::from_second(1_795_000_000 + hours * 3600).unwrap(), now), told);
+        }
+    }
+
+    #[test]
+    fn a_distance_is_told_in_the_unit_that_fits() {
+        let now = Timestamp::from_second(1_795_000_000).unwrap();
+        for (seconds, told) in [
+            (0, "just now"),
+            (-4, "just now"),
+            (-60, "60 seconds ago"),
+            (-119, "119 seconds ago"),
+            (120, "in 2 minutes"),
+            (-7_199, "119 minutes ago"),
+            (7_200, "in 2 hours"),
+            (-2 * 86_400, "2 days ago"),
+            (59 * 86_400, "in 59 days"),
+            (60 * 86_400, "in 2 months"),
+            (-729 * 86_400, "24 months ago"),
+            (-730 * 86_400, "2 years ago"),
+        ] {
+            assert_eq!(distance(Timestamp::from_second(1_795_000_000 + seconds).unwrap(), now), told);
+        }
+    }
+}
