@@ -136,6 +136,11 @@ impl Simulator {
         self.cloud.statistics()
     }
 
+    /// Every access token, refresh token and device code issued so far, to look for them where they must not be.
+    pub fn issued_secrets(&self) -> Vec<String> {
+        self.cloud.ledger().issued()
+    }
+
     /// A refresh token, as if a person had signed in as `mailbox`.
     pub fn issue_refresh_token(&self, mailbox: &str) -> String {
         self.cloud.ledger().issue_refresh(mailbox, self.cloud.now())

@@ -1,6 +1,7 @@
 //! Named places where a debug build can be made to die, for the tests that kill it there and start it again.
 //!
-//! `XOAUTH2_RELAY_CRASH_AT=name` aborts at the first time the place is passed, `name:n` at the n-th. A release build has none of it.
+//! `XOAUTH2_RELAY_CRASH_AT=name` aborts at the first time the place is passed, `name:n` at the n-th. With `panic/` in front it panics instead, as a
+//! fault in the relay would. A release build has none of it.
 
 /// After a large body and its folder were synced, before anything refers to it.
 pub const AFTER_BODY_SYNC: &str = "after_body_sync";
@@ -32,14 +33,17 @@ pub fn point(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static WANTED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+    static WANTED: OnceLock<Option<(bool, String, AtomicU64)>> = OnceLock::new();
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("XOAUTH2_RELAY_CRASH_AT").ok()?;
         let (name, times) = text.split_once(':').unwrap_or((&text, "1"));
-        Some((name.to_owned(), AtomicU64::new(times.parse().unwrap_or(1))))
+        let panics = name.starts_with("panic/");
+        let name = name.trim_start_matches("panic/").to_owned();
+        Some((panics, name, AtomicU64::new(times.parse().unwrap_or(1))))
     });
-    let Some((wanted, left)) = wanted else { return };
+    let Some((panics, wanted, left)) = wanted else { return };
     if wanted == name && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        assert!(!panics, "dying at {name}, as XOAUTH2_RELAY_CRASH_AT says");
         eprintln!("dying at {name}, as XOAUTH2_RELAY_CRASH_AT says");
         std::process::abort();
     }

@@ -77,6 +77,12 @@ impl Daemon {
         Self { config: config.to_owned(), door, child: None, stderr: folder.path().join("stderr") }
     }
 
+    /// One whose configuration is there already.
+    pub fn at(config: PathBuf, door: SocketAddr) -> Self {
+        let stderr = config.with_file_name("stderr");
+        Self { config, door, child: None, stderr }
+    }
+
     /// Starts it and waits for `ready`.
     pub fn start(&mut self, environment: &[(&str, &str)]) {
         let mut command = program(&self.config);

@@ -27,6 +27,7 @@ mod protocol;
 mod proxy;
 mod reload;
 mod rotation;
+mod secrets;
 mod sendmail;
 mod shared;
 mod sign_in;

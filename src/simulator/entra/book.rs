@@ -35,6 +35,10 @@ impl<T> Book<T> {
         self.entries.get_mut(key)
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.entries.keys()
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = &T> {
         self.entries.values()
     }

@@ -93,6 +93,11 @@ impl Ledger {
         }
     }
 
+    /// Every token and device code that is still remembered.
+    pub(in crate::simulator) fn issued(&self) -> Vec<String> {
+        self.access.keys().chain(self.refresh.keys()).chain(self.devices.keys()).cloned().collect()
+    }
+
     /// Issues an access token; `over` and [`Options::claims`] are put over its claims.
     pub(in crate::simulator) fn issue_access(
         &mut self,

@@ -1,0 +1,467 @@
+//! No secret is ever printed: the real program at `log = "trace"` is led through everything that touches a secret, and all that it said, and what it
+//! left on disk unsealed, is searched for them.
+//!
+//! A new command goes into [`LOOKS`] or [`LOOKS_AWAY`]; whatever else has to do with secrets gets a line in [`everything`].
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use tempfile::TempDir;
+use xoauth2_relay::simulator::{Fault, Options, Simulator};
+
+use crate::command_line::{Daemon, free_port, program};
+use crate::support::{Client, MAILBOX, PATIENCE, blocking, configuration, quick};
+
+/// What an administrator types to see how things stand.
+const LOOKS: &[&[&str]] = &[
+    &["status"],
+    &["status", "--json"],
+    &["account", "list"],
+    &["account", "list", "--json"],
+    &["account", "show", MAILBOX],
+    &["account", "show", MAILBOX, "--json"],
+    &["queue", "list"],
+    &["queue", "list", "--json"],
+    &["health"],
+    &["health", "--json"],
+];
+/// What also answers without a running relay.
+const LOOKS_AWAY: &[&[&str]] = &[&["check-config"], &["status"], &["health"], &["--help"]];
+
+const MAIL: &str = "From: lms@contoso.com\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nhello\r\n";
+
+/// Secrets that nobody would say by chance, with what JSON, URLs and base64 have to escape in them.
+const CLIENT_SECRET: &str = "cS8Q~right/client+secret\"value&0123456789";
+const WRONG_CLIENT_SECRET: &str = "wS8Q~wrong/client+secret\"value&0123456789";
+/// The id of a secret, which people paste in place of its value.
+const SECRET_ID: &str = "5f0c1d2e-7a61-4b0f-9d35-c0ffee15bad1";
+const APP_PASSWORD: &str = "app/passw0rd+of\"moodle&scanner";
+const WRONG_APP_PASSWORD: &str = "app/passw0rd+that\"is&wrong";
+const ANY_PASSWORD: &str = "any/passw0rd+of\"a&program";
+const WRONG_REFRESH_TOKEN: &str = "1.AX0A-a-refresh-token/that+nobody-has-issued-0123456789";
+/// In the configuration where it does not belong.
+const MISPLACED: &str = "mIsplaced/secret+Value&0123456789";
+
+/// All that was said, by whom, and all that must not be in it.
+#[derive(Default)]
+struct Ear {
+    said: Vec<(String, String)>,
+    secrets: Vec<(String, String)>,
+}
+
+impl Ear {
+    fn hear(&mut self, who: impl Into<String>, what: &[u8]) {
+        // Secrets are ASCII: they survive this whatever is around them.
+        self.said.push((who.into(), String::from_utf8_lossy(what).into_owned()));
+    }
+
+    fn keep(&mut self, name: &str, secret: &str) {
+        if !self.secrets.iter().any(|(_, known)| known == secret) {
+            self.secrets.push((name.to_owned(), secret.to_owned()));
+        }
+    }
+
+    /// Where which secret was found in which form.
+    fn leaks(&self) -> Vec<String> {
+        let mut leaks = Vec::new();
+        for (name, secret) in &self.secrets {
+            for (form, text) in forms(secret) {
+                for (who, said) in &self.said {
+                    if let Some(at) = said.find(&text) {
+                        let around: String = said[..at].chars().rev().take(200).collect();
+                        let around: String = around.chars().rev().collect();
+                        leaks.push(format!("{who} told {name} ({form}) behind: {around}"));
+                    }
+                }
+            }
+        }
+        leaks
+    }
+}
+
+/// The faces under which a secret may slip out.
+fn forms(secret: &str) -> Vec<(&'static str, String)> {
+    let mut forms = vec![("as it is", secret.to_owned())];
+    // The beginning of a token is enough to recognise it, and a log that cuts off long lines still has that.
+    if secret.len() > 40 {
+        forms.push(("its first 16 characters", secret.chars().take(16).collect()));
+        forms.push(("its last 16 characters", secret.chars().skip(secret.chars().count() - 16).collect()));
+    }
+    let hex = secret.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    forms.push(("hex", hex.to_uppercase()));
+    forms.push(("hex", hex));
+    let listed = secret.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+    forms.push(("octets", listed));
+    let json = serde_json::to_string(secret).unwrap();
+    forms.push(("JSON", json.trim_matches('"').to_owned()));
+    forms.push(("Debug", format!("{secret:?}").trim_matches('"').to_owned()));
+    let url = reqwest::Url::parse_with_params("http://relay/", [("v", secret)]).unwrap();
+    forms.push(("in a URL", url.query().unwrap().trim_start_matches("v=").to_owned()));
+    // Within a longer text it begins at any of three places of a group of four letters.
+    for shift in 0..3 {
+        let shifted = [&vec![b'\0'; shift], secret.as_bytes()].concat();
+        let whole = shifted.len() / 3 * 3;
+        for alphabet in [STANDARD.encode(&shifted[..whole]), URL_SAFE_NO_PAD.encode(&shifted[..whole])] {
+            let from = if shift == 0 { 0 } else { 4 };
+            forms.push(("base64", alphabet[from..].to_owned()));
+        }
+    }
+    forms.dedup_by(|one, other| one.1 == other.1);
+    forms
+}
+
+/// The program in a folder, and whoever listens to it.
+struct Site {
+    simulator: Simulator,
+    folder: TempDir,
+    daemon: Daemon,
+    checked: SocketAddr,
+    ear: Ear,
+}
+
+impl Site {
+    async fn prepare() -> Self {
+        let options = Options {
+            client_secret: Some(CLIENT_SECRET.to_owned()),
+            device_interval: Duration::from_millis(100),
+            auto_approve: Some(MAILBOX.to_owned()),
+            ..quick()
+        };
+        let simulator = Simulator::start(options).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        let (door, checked) = (free_port(), free_port());
+        let extra = format!(
+            "[queue]\nretry = [\"1s\"]\n[[listener]]\naddress = \"{door}\"\n\
+             [[listener]]\naddress = \"{checked}\"\npassword = \"checked\"\n\
+             [[app]]\nname = \"moodle\"\npassword = {APP_PASSWORD:?}\n"
+        );
+        let text = configuration(&simulator, folder.path(), &extra);
+        let file = folder.path().join("client-secret");
+        let lines = text.lines().map(|line| match line.starts_with("client_secret") {
+            true => format!("client_secret = {{ file = \"{}\" }}", file.display()),
+            false => line.to_owned(),
+        });
+        let text = format!("log = \"trace\"\n{}\n", lines.collect::<Vec<_>>().join("\n"));
+        assert!(text.contains("client-secret"), "{text}");
+        let config = folder.path().join("relay.toml");
+        std::fs::write(&config, text).unwrap();
+        std::fs::write(&file, CLIENT_SECRET).unwrap();
+
+        let mut ear = Ear::default();
+        for (name, secret) in [
+            ("the client secret", CLIENT_SECRET),
+            ("a wrong client secret", WRONG_CLIENT_SECRET),
+            ("the id of a secret", SECRET_ID),
+            ("an app's password", APP_PASSWORD),
+            ("a wrong password", WRONG_APP_PASSWORD),
+            ("a password for nothing", ANY_PASSWORD),
+            ("a wrong refresh token", WRONG_REFRESH_TOKEN),
+            ("a misplaced secret", MISPLACED),
+        ] {
+            ear.keep(name, secret);
+        }
+        Self { simulator, daemon: Daemon::at(config, door), checked, folder, ear }
+    }
+
+    fn run(&mut self, arguments: &[&str]) -> Output {
+        let output = program(&self.daemon.config).args(arguments).env("RUST_BACKTRACE", "full").output().unwrap();
+        self.hear_output(&arguments.join(" "), &output);
+        output
+    }
+
+    fn hear_output(&mut self, who: &str, output: &Output) {
+        self.ear.hear(who, &output.stdout);
+        self.ear.hear(who, &output.stderr);
+    }
+
+    /// A file in the folder with this in it.
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn take_in(&mut self, token: &str) -> Output {
+        let file = self.file("token", token);
+        self.run(&["login", MAILBOX, "--refresh-token-file", file.to_str().unwrap()])
+    }
+
+    /// Everything that can be asked now, and what is on disk.
+    fn look(&mut self) {
+        for &look in LOOKS {
+            self.run(look);
+        }
+        for name in ["queue.db", "queue.db-wal"] {
+            let file = self.folder.path().join("data").join(name);
+            self.ear.hear(name, &std::fs::read(file).unwrap_or_default());
+        }
+        let log = self.daemon.said();
+        self.ear.hear("the log", log.as_bytes());
+    }
+
+    /// Waits until `status --json` says this of the one account.
+    fn until(&mut self, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
+        let since = Instant::now();
+        loop {
+            let status = self.daemon.json(&["status", "--json"]);
+            if is_so(&status["accounts"][0]) {
+                return self.look();
+            }
+            assert!(since.elapsed() < PATIENCE, "{what} never came true of {status:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn until_held(&mut self, cause: &str) {
+        self.until(cause, |account| account["hold"]["cause"] == cause);
+    }
+
+    fn release(&mut self) {
+        self.run(&["account", "release", MAILBOX]);
+    }
+}
+
+/// What is said to a listener is said by a program; the answers go into the log of that program.
+///
+/// Wrong passwords are answered slowly: only the first `ways` are tried.
+fn logs_in(ear: &mut Ear, door: SocketAddr, user: &str, password: &str, ways: usize) {
+    let plain = STANDARD.encode(format!("\0{user}\0{password}"));
+    let (user, password) = (STANDARD.encode(user), STANDARD.encode(password));
+    let all = [
+        vec!["AUTH LOGIN".to_owned(), user.clone(), password.clone()],
+        vec![format!("AUTH PLAIN {plain}")],
+        vec!["AUTH PLAIN".to_owned(), plain.clone()],
+        vec![format!("AUTH LOGIN {user}"), password.clone()],
+        // Out of step: a password where a command is expected, and an AUTH that is none.
+        vec![password.clone()],
+        vec![format!("AUTH XOAUTH2 {plain}"), password.clone()],
+        vec![format!("AUTH PLAIN {plain} {password}"), format!("AUTH {plain}")],
+    ];
+    for lines in all.into_iter().take(ways) {
+        let mut client = Client::greeted(door);
+        for line in lines {
+            client.try_send(format!("{line}\r\n").as_bytes());
+            let Some(reply) = client.try_reply() else { break };
+            ear.hear(format!("the answer on {door}"), reply.as_bytes());
+        }
+    }
+}
+
+/// A request to the control socket as no command of ours makes it.
+fn ask_control(ear: &mut Ear, data: &Path, request: &str) {
+    let mut stream = UnixStream::connect(data.join("control.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(!answer.is_empty());
+    ear.hear("the control socket", &answer);
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A secret in every place of the configuration where it is one, or where somebody may put it by mistake.
+fn misplaced() -> Vec<String> {
+    let account = "mailbox = \"lms@contoso.com\"\ntenant = \"contoso.onmicrosoft.com\"\n\
+                   client_id = \"00000000-0000-0000-0000-000000000000\"\n";
+    let in_account = [
+        format!("client_secret = \"{MISPLACED}"),
+        format!("client_secret = \"{MISPLACED}\" \"twice\""),
+        format!("client_secret = [\"{MISPLACED}\"]"),
+        format!("client_secret = {{ fil = \"{MISPLACED}\" }}"),
+        format!("client_secret = {{ file = [\"{MISPLACED}\"] }}"),
+        format!("client_secret = {{ command = [\"false\", \"{MISPLACED}\"] }}"),
+        format!("client_secret = {{ command = \"{MISPLACED}\" }}"),
+        format!("client_secrets = \"{MISPLACED}\""),
+        format!("client_secret_expires = \"{MISPLACED}\""),
+        format!("client_secret = \"{MISPLACED}\"\nclient_secret = \"{MISPLACED}\""),
+        format!("client_secret = '''{MISPLACED}"),
+    ];
+    let mut texts: Vec<String> =
+        in_account.iter().map(|line| format!("[[account]]\n{account}{line}\nsend_as = 3\n")).collect();
+    for line in [
+        format!("key = \"{MISPLACED}\""),
+        format!("key = [\"{MISPLACED}\"]"),
+        format!("[[app]]\npassword = \"{MISPLACED}\""),
+        format!("[[app]]\nname = \"moodle\"\npassword = [\"{MISPLACED}\"]"),
+        format!("[[app]]\nname = \"moodle\"\npasswords = \"{MISPLACED}\""),
+        format!("[[listener]]\naddress = \"127.0.0.1:0\"\npassword = \"{MISPLACED}\""),
+    ] {
+        let (top, below) = if line.starts_with("key") { (line.as_str(), "") } else { ("", line.as_str()) };
+        texts.push(format!("{top}\n[[account]]\n{account}send_as = 3\n{below}\n"));
+    }
+    texts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_printed_whatever_happens() {
+    let mut site = Site::prepare().await;
+    site = blocking(move || {
+        everything(&mut site);
+        site
+    })
+    .await;
+    let key = std::fs::read_to_string(site.folder.path().join("data/key")).unwrap();
+    site.ear.keep("the key", key.trim());
+    let issued = site.simulator.issued_secrets();
+    assert!(issued.len() > 8, "tokens were rotated: {}", issued.len());
+    for token in issued {
+        site.ear.keep("a token", &token);
+    }
+    let log = site.daemon.said();
+    assert!(log.contains("TRACE") && log.contains("DEBUG"), "the log was to tell everything");
+    let heard: usize = site.ear.said.iter().map(|(_, said)| said.len()).sum();
+    assert!(heard > 100_000, "only {heard} octets were heard");
+    let leaks = site.ear.leaks();
+    assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n\n"));
+    site.simulator.stop().await;
+}
+
+/// The way of a relay through all that can happen to its secrets.
+fn everything(site: &mut Site) {
+    for (n, text) in misplaced().into_iter().enumerate() {
+        let file = site.file(&format!("misplaced-{n}.toml"), &text);
+        for command in ["check-config", "run", "status"] {
+            let output = program(&file).arg(command).output().unwrap();
+            assert!(!output.status.success(), "{command} was to find something wrong with {text}");
+            site.hear_output(command, &output);
+        }
+    }
+    for look in LOOKS_AWAY {
+        site.run(look);
+    }
+
+    // Signed in without the relay, then with it: by device code and by tokens, good and bad.
+    assert!(site.run(&["login", MAILBOX]).status.success());
+    site.daemon.start(&[("RUST_BACKTRACE", "full")]);
+    site.look();
+    assert!(site.run(&["login", MAILBOX]).status.success());
+    assert!(!site.take_in(WRONG_REFRESH_TOKEN).status.success());
+    assert!(!site.take_in(&format!("{MISPLACED} {MISPLACED}")).status.success());
+    let token = site.simulator.issue_refresh_token(MAILBOX);
+    assert!(site.take_in(&token).status.success());
+    site.until("a sign-in", |account| account["sign_in"].is_object() && account["hold"].is_null());
+
+    programs_send(site);
+    control_is_misused(site);
+
+    // Exchange refuses the login; then the sign-in is refused; then the client's secret. A start has no session to go on with.
+    assert_eq!(site.daemon.terminate(), Some(0));
+    let log = site.daemon.said();
+    site.ear.hear("the first log", log.as_bytes());
+    site.simulator.fault(Fault::row("535-5.7.3-generic").unwrap());
+    site.daemon.start(&[("RUST_BACKTRACE", "full")]);
+    Client::greeted(site.daemon.door).submit(MAILBOX, &["you@example.com"], MAIL);
+    site.until_held("login");
+    site.simulator.clear_faults();
+    site.release();
+    site.until("a release", |account| account["hold"].is_null() && account["queue"]["waiting"] == 0);
+    for wrong in [WRONG_CLIENT_SECRET, SECRET_ID] {
+        site.file("client-secret", wrong);
+        site.release();
+        site.until("a refused client", |account| !account["hold"].is_null() || !account["trouble"].is_null());
+        site.run(&["login", MAILBOX]);
+    }
+    site.file("client-secret", CLIENT_SECRET);
+    site.release();
+    site.until("a release", |account| account["hold"].is_null() && account["trouble"].is_null());
+    site.simulator.fault(Fault::row("http-5xx").unwrap().times(1));
+    site.release();
+    site.look();
+    site.simulator.revoke_sign_ins(MAILBOX);
+    site.release();
+    site.until_held("sign_in");
+
+    // A configuration with a secret in the wrong place is asked for, and then the relay is told to stop.
+    let good = std::fs::read_to_string(&site.daemon.config).unwrap();
+    site.file("relay.toml", &format!("client_secret = \"{MISPLACED}\"\n{good}"));
+    site.daemon.signal("HUP");
+    let since = Instant::now();
+    while !site.daemon.said().contains("client_secret") {
+        assert!(since.elapsed() < PATIENCE, "the reload never told what is wrong");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    site.file("relay.toml", &good);
+    site.look();
+    assert_eq!(site.daemon.terminate(), Some(0));
+    let log = site.daemon.said();
+    site.ear.hear("the log", log.as_bytes());
+
+    // A fault in the relay itself, while it has a new sign-in at hand.
+    let token = site.simulator.issue_refresh_token(MAILBOX);
+    site.take_in(&token);
+    site.daemon.start(&[("RUST_BACKTRACE", "full"), ("XOAUTH2_RELAY_CRASH_AT", "panic/before_commit:4")]);
+    let token = site.simulator.issue_refresh_token(MAILBOX);
+    site.take_in(&token);
+    site.run(&["login", MAILBOX]);
+    site.run(&["send-test", "you@example.com"]);
+    assert_eq!(site.daemon.ended(), Some(1));
+    let log = site.daemon.said();
+    assert!(log.contains("panicked at"), "{log}");
+    site.ear.hear("the log of a panic", log.as_bytes());
+}
+
+/// With passwords, right and wrong, asked for or not; and by sendmail.
+fn programs_send(site: &mut Site) {
+    let (door, checked) = (site.daemon.door, site.checked);
+    logs_in(&mut site.ear, door, "anybody", ANY_PASSWORD, 7);
+    logs_in(&mut site.ear, checked, "moodle", APP_PASSWORD, 7);
+    logs_in(&mut site.ear, checked, "moodle", WRONG_APP_PASSWORD, 2);
+    logs_in(&mut site.ear, checked, "nobody", WRONG_APP_PASSWORD, 1);
+
+    let mut client = Client::greeted(checked);
+    let plain = STANDARD.encode(format!("\0moodle\0{APP_PASSWORD}"));
+    assert!(client.ask(&format!("AUTH PLAIN {plain}")).starts_with("235"));
+    client.submit(MAILBOX, &["you@example.com"], MAIL);
+    let mut sendmail = program(&site.daemon.config);
+    sendmail.args(["sendmail", "-t"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut sendmail = sendmail.spawn().unwrap();
+    sendmail.stdin.take().unwrap().write_all(MAIL.replace("\r\n", "\n").as_bytes()).unwrap();
+    let output = sendmail.wait_with_output().unwrap();
+    assert!(output.status.success());
+    site.hear_output("sendmail", &output);
+    assert!(site.run(&["send-test", "you@example.com"]).status.success());
+    site.run(&["account", "hold", MAILBOX]);
+    Client::greeted(door).submit(MAILBOX, &["you@example.com"], MAIL);
+    let queue = site.daemon.json(&["queue", "list", "--json"]);
+    let id = queue[0]["id"].as_str().unwrap().to_owned();
+    site.look();
+    for command in [&["queue", "show", &id][..], &["queue", "show", &id, "--json"], &["queue", "delete", &id]] {
+        assert!(site.run(command).status.success());
+    }
+    site.release();
+    site.until("a release", |account| account["hold"].is_null() && account["queue"]["waiting"] == 0);
+}
+
+/// Orders that nobody can carry out, with tokens in them.
+fn control_is_misused(site: &mut Site) {
+    let data = site.folder.path().join("data");
+    let path = format!("/accounts/{MAILBOX}/login/refresh-token");
+    for body in [
+        format!("{{\"refresh_token\": \"{MISPLACED}\""),
+        format!("{{\"refresh_token\": [\"{MISPLACED}\"]}}"),
+        format!("{{\"refresh_tokens\": \"{MISPLACED}\"}}"),
+        format!("\"{MISPLACED}\""),
+        format!("{{\"refresh_token\": \"{MISPLACED}\"}}"),
+    ] {
+        ask_control(&mut site.ear, &data, &post(&path, &body));
+    }
+    let nobody =
+        post("/accounts/nobody@contoso.com/login/refresh-token", &format!("{{\"refresh_token\": \"{MISPLACED}\"}}"));
+    ask_control(&mut site.ear, &data, &nobody);
+}
