@@ -5,11 +5,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use axum::extract::{DefaultBodyLimit, Path as Segment, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Path as Segment, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +68,23 @@ fn router(ops: Ops) -> Router {
         .with_state(ops)
 }
 
+/// What an order brings. If it cannot be read, the answer says so without a word of it: there may be a token in it, and serde quotes what it
+/// does not understand.
+struct Order<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Order<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let unreadable =
+            |why: &str| (StatusCode::BAD_REQUEST, Json(OpsError::Failed(format!("the order {why}")))).into_response();
+        let body = Bytes::from_request(request, state).await.map_err(|_| unreadable("is too large or broke off"))?;
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            unreadable(&format!("is not what was expected, at line {} column {}", error.line(), error.column()))
+        })
+    }
+}
+
 /// A token that was obtained elsewhere. It has no `Debug`.
 #[derive(Deserialize)]
 struct RefreshToken {
@@ -79,11 +98,11 @@ async fn queue_show(State(ops): State<Ops>, Segment(id): Segment<String>) -> Res
     }
 }
 
-async fn queue_retry(State(ops): State<Ops>, Json(which): Json<Selection>) -> Response {
+async fn queue_retry(State(ops): State<Ops>, Order(which): Order<Selection>) -> Response {
     answer(async move { ops.queue_retry(which).await }).await
 }
 
-async fn queue_delete(State(ops): State<Ops>, Json(which): Json<Selection>) -> Response {
+async fn queue_delete(State(ops): State<Ops>, Order(which): Order<Selection>) -> Response {
     answer(async move { ops.queue_delete(which).await }).await
 }
 
@@ -172,7 +191,7 @@ async fn login_browser_answer(
 async fn login_take_in(
     State(ops): State<Ops>,
     Segment(mailbox): Segment<String>,
-    Json(token): Json<RefreshToken>,
+    Order(token): Order<RefreshToken>,
 ) -> Response {
     match address(&mailbox) {
         Ok(mailbox) => answer(async move { ops.login_take_in(&mailbox, Secret::new(token.refresh_token)).await }).await,
@@ -180,7 +199,7 @@ async fn login_take_in(
     }
 }
 
-async fn send_test(State(ops): State<Ops>, Json(order): Json<SendTest>) -> Response {
+async fn send_test(State(ops): State<Ops>, Order(order): Order<SendTest>) -> Response {
     answer(async move { ops.send_test(&order).await }).await
 }
 

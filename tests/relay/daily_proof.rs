@@ -103,9 +103,9 @@ async fn a_login_that_is_no_longer_taken_is_found_without_a_mail_and_freed_by_th
 
     idle.simulator.fault(Fault::row("535-5.7.139-smtpauth-mailbox").unwrap());
     idle.clock.advance(A_DAY);
-    let held = idle.until("a hold", Duration::from_secs(1), |account| account.hold.is_some()).await;
-    let hold = held.hold.unwrap();
-    assert_eq!((hold.cause.as_str(), held.next_probe), ("login", None));
+    let account = idle.until("a hold", Duration::from_secs(1), |account| account.hold.is_some()).await;
+    let hold = account.hold.unwrap();
+    assert_eq!((hold.cause.as_str(), account.next_probe), ("login", None));
     assert!(hold.reply.unwrap().contains("SmtpClientAuthentication is disabled"));
     assert_eq!(idle.logins(), 3, "once more with a fresh token, as in an attempt");
 

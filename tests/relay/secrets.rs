@@ -147,10 +147,8 @@ impl Site {
         );
         let text = configuration(&simulator, folder.path(), &extra);
         let file = folder.path().join("client-secret");
-        let lines = text.lines().map(|line| match line.starts_with("client_secret") {
-            true => format!("client_secret = {{ file = \"{}\" }}", file.display()),
-            false => line.to_owned(),
-        });
+        let from_file = format!("client_secret = {{ file = \"{}\" }}", file.display());
+        let lines = text.lines().map(|line| if line.starts_with("client_secret") { &from_file } else { line });
         let text = format!("log = \"trace\"\n{}\n", lines.collect::<Vec<_>>().join("\n"));
         assert!(text.contains("client-secret"), "{text}");
         let config = folder.path().join("relay.toml");

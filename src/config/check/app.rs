@@ -120,7 +120,13 @@ fn password(app: &Section<'_>, review: &mut Review) -> Option<SecretSource> {
 
 /// `password` of a listener.
 pub(super) fn passwords(value: &Value) -> Result<Passwords, String> {
-    choice(&[("any", Passwords::Any), ("checked", Passwords::Checked)], &[])(value)
+    choice(&[("any", Passwords::Any), ("checked", Passwords::Checked)], &[])(value).map_err(|error| {
+        // Somebody may have put a program's password here: it is not repeated, unless it is no more than a slip of the pen.
+        if error.contains("did you mean") || !matches!(value, Value::Text(_)) {
+            return error;
+        }
+        "is neither \"any\" nor \"checked\"; a program's own password goes into its [[app]]".to_owned()
+    })
 }
 
 /// Each name once.

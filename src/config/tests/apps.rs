@@ -98,6 +98,12 @@ fn a_listener_that_nobody_could_log_in_at_is_refused() {
         &format!("[[listener]]\npassword = 'cheked'{ACCOUNT}"),
         &["2: listener[0].password: \"cheked\" is unknown; did you mean \"checked\"?"],
     );
+    assert_listing(
+        &format!("[[listener]]\npassword = 'a password of moodle'{ACCOUNT}"),
+        &[
+            "2: listener[0].password: is neither \"any\" nor \"checked\"; a program's own password goes into its [[app]]",
+        ],
+    );
     assert!(load(&format!("[[listener]]\npassword = 'checked'\nallow = ['10.0.0.0/8']{ACCOUNT}{elsewhere}")).is_ok());
 }
 
