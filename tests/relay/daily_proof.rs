@@ -41,6 +41,12 @@ impl Idle {
         Self { relay, ..self }
     }
 
+    /// Lets time pass, but not in the middle of a request for a token: its end would be reckoned from another time than it was issued at.
+    async fn pass(&self, span: Duration) {
+        self.relay.ops().sign_ins.token(&mailbox()).await.unwrap();
+        self.clock.advance(span);
+    }
+
     /// Waits until the account looks like this; the clock may have to go on for that, in small steps.
     async fn until(&self, what: &str, step: Duration, is_so: impl Fn(&AccountStatus) -> bool) -> AccountStatus {
         let since = Instant::now();
@@ -76,17 +82,17 @@ async fn relay(simulator: &Simulator, folder: &TempDir, clock: &Clock) -> Relay 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_mail_the_login_is_proven_after_the_sign_in_and_once_a_day_and_a_restart_is_no_reason_to() {
     let idle = Idle::start().await;
-    idle.clock.advance(Duration::from_mins(5));
+    idle.pass(Duration::from_mins(5)).await;
     let first = idle.until_proven_after(None).await;
     assert_eq!(idle.logins(), 1);
 
     let idle = idle.restart().await;
-    idle.clock.advance(Duration::from_hours(12));
+    idle.pass(Duration::from_hours(12)).await;
     let account = idle.until("a restart", Duration::ZERO, |account| account.next_probe.is_some()).await;
     assert_eq!(account.last_login.unwrap().at, first, "remembered");
     assert!(account.next_probe.unwrap() >= first + Duration::from_hours(22));
 
-    idle.clock.advance(A_DAY);
+    idle.pass(A_DAY).await;
     idle.until_proven_after(Some(first)).await;
     let statistics = idle.simulator.statistics();
     assert_eq!(statistics.auth_attempts, 2, "neither the start nor the day brought more");
@@ -98,11 +104,11 @@ async fn without_mail_the_login_is_proven_after_the_sign_in_and_once_a_day_and_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_is_no_longer_taken_is_found_without_a_mail_and_freed_by_the_next_good_probe() {
     let idle = Idle::start().await;
-    idle.clock.advance(Duration::from_mins(5));
+    idle.pass(Duration::from_mins(5)).await;
     idle.until_proven_after(None).await;
 
     idle.simulator.fault(Fault::row("535-5.7.139-smtpauth-mailbox").unwrap());
-    idle.clock.advance(A_DAY);
+    idle.pass(A_DAY).await;
     let account = idle.until("a hold", Duration::from_secs(1), |account| account.hold.is_some()).await;
     let hold = account.hold.unwrap();
     assert_eq!((hold.cause.as_str(), account.next_probe), ("login", None));
@@ -110,7 +116,7 @@ async fn a_login_that_is_no_longer_taken_is_found_without_a_mail_and_freed_by_th
     assert_eq!(idle.logins(), 3, "once more with a fresh token, as in an attempt");
 
     idle.simulator.clear_faults();
-    idle.clock.advance(Duration::from_mins(5));
+    idle.pass(Duration::from_mins(5)).await;
     idle.until("a release", Duration::from_secs(1), |account| account.hold.is_none()).await;
     assert_eq!(idle.logins(), 4);
     idle.relay.stop().await;
@@ -120,19 +126,19 @@ async fn a_login_that_is_no_longer_taken_is_found_without_a_mail_and_freed_by_th
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_that_is_away_holds_nothing_and_is_noted_after_a_while() {
     let idle = Idle::start().await;
-    idle.clock.advance(Duration::from_mins(5));
+    idle.pass(Duration::from_mins(5)).await;
     let first = idle.until_proven_after(None).await;
     // Only Exchange: without a token there would be no login to make.
     let no_answer = Fault::at(Phase::Connect, Effect::Drop);
     idle.simulator.fault(no_answer.unwrap());
-    idle.clock.advance(A_DAY);
+    idle.pass(A_DAY).await;
     let told = |account: &AccountStatus| account.probe_trouble.is_some();
     let account = idle.until("a note", Duration::from_mins(2), told).await;
     assert_eq!(account.hold, None);
     assert!(account.probe_trouble.unwrap().starts_with("lost the connection to 127.0.0.1:"));
 
     idle.simulator.clear_faults();
-    idle.clock.advance(Duration::from_hours(1));
+    idle.pass(Duration::from_hours(1)).await;
     idle.until_proven_after(Some(first)).await;
     idle.until("the note gone", Duration::ZERO, |account| account.probe_trouble.is_none()).await;
     idle.relay.stop().await;
