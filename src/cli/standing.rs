@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::show::{count, printable};
 use super::when::{both, days, distance, time};
@@ -175,10 +175,10 @@ fn login_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     sheet.some("", account.probe_trouble.as_deref().map(|error| format!("trying it daily fails: {error}")).as_deref());
 }
 
-/// The distance to the beginning of a day such as `2027-05-01`, on the clock of this machine.
+/// The distance to a day such as `2027-05-01`, by the calendar of this machine.
 fn in_days(day: &str, now: Timestamp) -> String {
-    let day = day.parse().ok().and_then(|day: jiff::civil::Date| day.to_zoned(jiff::tz::TimeZone::system()).ok());
-    day.map(|day| format!(" ({})", days(day.timestamp(), now))).unwrap_or_default()
+    let today = now.to_zoned(TimeZone::system()).date();
+    day.parse().map(|day| format!(" ({})", days(day, today))).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Times for people: on the clock of their machine, and how far away.
 
+use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 
 /// A local time, to the second.
@@ -23,15 +24,14 @@ pub(super) fn distance(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// The same in whole days however many they are: for what ends on a known day.
-pub(super) fn days(at: Timestamp, now: Timestamp) -> String {
-    match at.duration_since(now).as_secs().div_euclid(86_400) {
-        0 => "within a day".to_owned(),
-        1 => "in 1 day".to_owned(),
+/// How far away a day is, in days however many they are: for what ends on a known day.
+pub(super) fn days(day: Date, today: Date) -> String {
+    match today.until(day).map_or(0, |span| span.get_days()) {
+        0 => "today".to_owned(),
+        1 => "tomorrow".to_owned(),
+        -1 => "yesterday".to_owned(),
         days @ 2.. => format!("in {days} days"),
-        -1 => "since today".to_owned(),
-        -2 => "since yesterday".to_owned(),
-        days => format!("{} days ago", -days - 1),
+        days => format!("{} days ago", -days),
     }
 }
 
@@ -52,16 +52,15 @@ mod tests {
 
     #[test]
     fn what_ends_is_counted_in_days() {
-        let now = Timestamp::from_second(1_795_000_000).unwrap();
-        for (hours, told) in [
-            (164 * 24 + 3, "in 164 days"),
-            (25, "in 1 day"),
-            (23, "within a day"),
-            (-1, "since today"),
-            (-25, "since yesterday"),
-            (-50, "2 days ago"),
+        let today: Date = "2026-11-21".parse().unwrap();
+        for (day, told) in [
+            ("2027-05-01", "in 161 days"),
+            ("2026-11-22", "tomorrow"),
+            ("2026-11-21", "today"),
+            ("2026-11-20", "yesterday"),
+            ("2025-11-21", "365 days ago"),
         ] {
-            assert_eq!(days(Timestamp::from_second(1_795_000_000 + hours * 3600).unwrap(), now), told);
+            assert_eq!(days(day.parse().unwrap(), today), told);
         }
     }
 
