@@ -147,6 +147,10 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
     let text = text.trim();
     let wrong = |why: &str| Err(format!("{} is no server: {why}", quoted(text)));
+    // Not repeated: in front of the @ there may be a password.
+    if text.contains('@') {
+        return Err("names a user: write only the name and the port, such as \"smtp.office365.com:587\"".to_owned());
+    }
     if text.contains("://") {
         return wrong("write only the name and the port, such as \"smtp.office365.com:587\"");
     }

@@ -289,6 +289,10 @@ fn misplaced() -> Vec<String> {
         format!("client_secret_expires = \"{MISPLACED}\""),
         format!("client_secret = \"{MISPLACED}\"\nclient_secret = \"{MISPLACED}\""),
         format!("client_secret = '''{MISPLACED}"),
+        format!("token_url = \"https://svc:{MISPLACED}@login.example/token\""),
+        format!("token_url = \"http://svc:{MISPLACED}@login.example/token\""),
+        format!("smtp = \"svc:{MISPLACED}@smtp.example:587\""),
+        format!("scopes = \"{MISPLACED}\""),
     ];
     let mut texts: Vec<String> =
         in_account.iter().map(|line| format!("[[account]]\n{account}{line}\nsend_as = 3\n")).collect();
@@ -298,6 +302,11 @@ fn misplaced() -> Vec<String> {
         format!("[[app]]\npassword = \"{MISPLACED}\""),
         format!("[[app]]\nname = \"moodle\"\npassword = [\"{MISPLACED}\"]"),
         format!("[[app]]\nname = \"moodle\"\npasswords = \"{MISPLACED}\""),
+        format!(
+            "[[app]]\nname = \"moodle\"\npassword = {{ command = [\"sh\", \"-c\", 'echo \"{MISPLACED}\" | tee /dev/stderr; false'] }}"
+        ),
+        format!("[[app]]\nname = \"moodle\"\npassword = {{ command = [\"{MISPLACED}\"] }}"),
+        format!("[[app]]\nname = \"moodle\"\npassword = {{ env = [\"{MISPLACED}\"] }}"),
         format!("[[listener]]\naddress = \"127.0.0.1:0\"\npassword = \"{MISPLACED}\""),
     ] {
         let (top, below) = if line.starts_with("key") { (line.as_str(), "") } else { ("", line.as_str()) };
@@ -342,6 +351,17 @@ fn everything(site: &mut Site) {
     }
     for look in LOOKS_AWAY {
         site.run(look);
+    }
+    for (name, value) in [
+        ("XOAUTH2_RELAY__KEY", MISPLACED),
+        ("XOAUTH2_RELAY__KEYS", MISPLACED),
+        ("XOAUTH2_RELAY__QUEUE__RETRY", MISPLACED),
+    ] {
+        for command in ["check-config", "run"] {
+            let output = program(&site.daemon.config).arg(command).env(name, value).output().unwrap();
+            assert!(!output.status.success() || command == "check-config", "{name} is wrong");
+            site.hear_output(command, &output);
+        }
     }
 
     // Signed in without the relay, then with it: by device code and by tokens, good and bad.
@@ -462,4 +482,32 @@ fn control_is_misused(site: &mut Site) {
     let nobody =
         post("/accounts/nobody@contoso.com/login/refresh-token", &format!("{{\"refresh_token\": \"{MISPLACED}\"}}"));
     ask_control(&mut site.ear, &data, &nobody);
+}
+
+/// The search itself: it finds a secret in each of the ways in which one slips out.
+#[test]
+fn a_secret_is_found_however_it_is_written() {
+    let secret = CLIENT_SECRET;
+    let url = reqwest::Url::parse_with_params("http://relay/", [("client_secret", secret)]).unwrap();
+    let mut said = vec![
+        format!("the secret is {secret}."),
+        serde_json::json!({ "client_secret": secret }).to_string(),
+        format!("{:?}", Some(secret)),
+        url.to_string(),
+        format!("{:?}", secret.as_bytes()),
+        format!("only {} and no more", &secret[..16]),
+        secret.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")),
+    ];
+    for before in ["", "u", "us", "user=svc@contoso.com\x01auth=Bearer "] {
+        said.push(STANDARD.encode(format!("{before}{secret}\x01\x01")));
+        said.push(URL_SAFE_NO_PAD.encode(format!("{before}{secret}\x01\x01")));
+    }
+    for said in said {
+        let mut ear = Ear::default();
+        ear.keep("a secret", secret);
+        ear.hear("somebody", b"nothing to see");
+        assert!(ear.leaks().is_empty());
+        ear.hear("somebody", said.as_bytes());
+        assert!(!ear.leaks().is_empty(), "not found in {said}");
+    }
 }
