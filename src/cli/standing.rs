@@ -119,7 +119,9 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
 
 fn hold_lines(sheet: &mut Sheet, hold: &HoldView, now: Timestamp) {
     sheet.line("why", &hold.text);
-    for (n, said) in hold.reply.iter().chain(&hold.error).enumerate() {
+    // That nobody has signed in was nobody's answer.
+    let said = hold.reply.iter().chain(&hold.error).filter(|_| hold.cause != "not_signed_in");
+    for (n, said) in said.enumerate() {
         sheet.line(if n == 0 { "answer" } else { "" }, said);
     }
     sheet.line("to do", &hold.remedy);
@@ -153,7 +155,11 @@ fn counts(queue: &QueueCounts, now: Timestamp) -> String {
 fn sign_in_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     let by_itself = account.grant == "application";
     let Some(SignInView { signed_in_as, since, last_refresh, next_refresh, .. }) = &account.sign_in else {
-        return sheet.line("signed in", if by_itself { "by itself, but has no access token yet" } else { "no" });
+        if by_itself {
+            return sheet.line("signed in", "by itself, but has no access token yet");
+        }
+        let who = if account.login == account.mailbox { String::new() } else { format!(": {} has to", account.login) };
+        return sheet.line("signed in", &format!("no{who}"));
     };
     let who = if by_itself { "by itself" } else { &format!("as {}", signed_in_as.as_ref().unwrap_or(&account.login)) };
     sheet.line("signed in", &format!("{who}, since {}", both(*since, now)));

@@ -432,8 +432,9 @@ impl Scheduler {
             self.send(account, now, actions);
         }
         // Behind all mail: a proof is never what a message waits for.
-        for account in &accounts {
-            self.prove(account, now, actions);
+        let due = self.queues.iter().filter(|(_, queue)| queue.proof.due_at() <= now && self.may_prove(queue, now));
+        for account in due.map(|(account, _)| account.clone()).collect::<Vec<_>>() {
+            self.prove(&account, now, actions);
         }
     }
 
@@ -453,10 +454,8 @@ impl Scheduler {
     }
 
     fn prove(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(queue) = self.queues.get(account).filter(|queue| queue.proof.due_at() <= now) else { return };
-        if !self.may_prove(queue, now) {
-            return;
-        }
+        // Another account of the same login may have begun just now.
+        let Some(queue) = self.queues.get(account).filter(|queue| self.may_prove(queue, now)) else { return };
         let login = queue.login.clone();
         self.visit(account, &login);
         self.with(account, |queue| queue.proving = true);

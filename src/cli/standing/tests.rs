@@ -129,6 +129,8 @@ fn what_fails_without_holding_anything_is_told() {
     let nobody = AccountStatus { sign_in: None, last_login: None, ..good("lms@contoso.com") };
     let text = of(vec![nobody]);
     assert!(text.contains("  signed in    no\n") && !text.contains("  login "), "{text}");
+    let shared = AccountStatus { sign_in: None, login: "svc@contoso.com".to_owned(), ..good("lms@contoso.com") };
+    assert!(of(vec![shared]).contains("  signed in    no: svc@contoso.com has to\n"));
 }
 
 #[test]

@@ -478,3 +478,15 @@ fn a_held_account_proves_nothing() {
     assert!(wake(&mut scheduler, &[], now).is_empty());
     assert_eq!(scheduler.next_wake(now), None);
 }
+
+#[test]
+fn accounts_of_one_login_prove_it_one_after_the_other() {
+    let both = config(&[("lms@contoso.com", "svc@contoso.com"), ("two@contoso.com", "svc@contoso.com")]);
+    let mut scheduler = Scheduler::new(&both, Vec::new(), &[], false, start());
+    wake(&mut scheduler, &[], start());
+    let now = start() + Duration::from_mins(6);
+    let first = wake(&mut scheduler, &[], now);
+    let [Action::Prove(account)] = &first[..] else { panic!("{first:?}") };
+    let second = scheduler.on(Event::Proved { account: account.clone(), result: Proved::Taken }, now);
+    assert!(matches!(&second[..], [Action::Prove(other)] if other != account), "{second:?}");
+}
