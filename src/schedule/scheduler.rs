@@ -325,7 +325,9 @@ impl Scheduler {
 
     /// A new cause replaces an older one, save that a person's word counts most, and then whose the account is.
     fn hold(&mut self, mut hold: Hold, actions: &mut Vec<Action>) {
-        let Some(queue) = self.queues.get_mut(&hold.account) else { return };
+        // Whoever keeps the sign-in of a new account may be quicker than the word of the new configuration.
+        let queue = self.queues.entry(hold.account.clone());
+        let queue = queue.or_insert_with(|| AccountQueue::removed(&hold.account, hold.since));
         let current = queue.hold.as_ref();
         let is_news = current.is_none_or(|current| current.cause != hold.cause);
         match current {

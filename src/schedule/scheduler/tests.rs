@@ -490,3 +490,15 @@ fn accounts_of_one_login_prove_it_one_after_the_other() {
     let second = scheduler.on(Event::Proved { account: account.clone(), result: Proved::Taken }, now);
     assert!(matches!(&second[..], [Action::Prove(other)] if other != account), "{second:?}");
 }
+
+#[test]
+fn a_hold_that_is_told_before_its_account_is_known_counts_once_it_is() {
+    let mut scheduler = one_account();
+    let new = Hold { account: address("erp@contoso.com"), cause: HoldCause::NotSignedIn, ..login_refused(start()) };
+    assert!(matches!(&scheduler.on(Event::Held(new), start())[..], [Action::Hold { is_news: true, .. }]));
+    assert_eq!(scheduler.standings(start()).len(), 1, "it is not there yet");
+    let both = config(&[("lms@contoso.com", "lms@contoso.com"), ("erp@contoso.com", "erp@contoso.com")]);
+    scheduler.on(Event::Configured { config: Arc::new(both), sent: Vec::new() }, start());
+    let held: Vec<bool> = scheduler.standings(start()).iter().map(|standing| standing.hold.is_some()).collect();
+    assert_eq!(held, [true, false]);
+}
