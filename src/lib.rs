@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod identity;
+pub mod import;
 pub mod inbound;
 pub mod journal;
 pub mod message;

@@ -162,7 +162,13 @@ async fn sign_in(
     }
 }
 
-async fn keep(store: &Store, shelf: &VaultShelf, stored: StoredSignIn, clock: &Clock) -> anyhow::Result<LoginDone> {
+/// Keeps a sign-in and lifts the hold that waited for it.
+pub(super) async fn keep(
+    store: &Store,
+    shelf: &VaultShelf,
+    stored: StoredSignIn,
+    clock: &Clock,
+) -> anyhow::Result<LoginDone> {
     let account = stored.account.clone();
     let done = LoginDone::of(&stored);
     shelf.save(stored).await.context("the sign-in could not be stored")?;

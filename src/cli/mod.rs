@@ -4,6 +4,7 @@ mod check_config;
 mod daemon;
 mod demo;
 mod health;
+mod import;
 mod login;
 mod rotate_key;
 mod sendmail;
@@ -84,6 +85,9 @@ enum Command {
     },
     /// Seal the stored sign-ins with a new key
     RotateKey,
+    /// Take over accounts and sign-ins from another program, which is left as it is
+    #[command(subcommand)]
+    Import(Box<import::Import>),
     /// Check the configuration and report every problem at once
     CheckConfig,
 }
@@ -224,6 +228,7 @@ async fn execute(cli: Cli, inherited: Result<Inherited, InheritedError>) -> anyh
         Command::Simulator(args) => crate::simulator::run(*args).await.map(|()| ExitCode::SUCCESS),
         Command::Login(args) => login::run(path, args).await,
         Command::RotateKey => rotate_key::run(path).await,
+        Command::Import(import) => import::run(path, *import).await,
         Command::CheckConfig => Ok(check_config::run(path)),
         Command::Sendmail { arguments } => Ok(sendmail::run(path, arguments)),
         Command::Health(output) => health::run(path, &output).await,

@@ -74,12 +74,11 @@ impl Daemon {
         let text = std::fs::read_to_string(config).unwrap();
         let behind = text.split("[[listener]]\naddress = \"").nth(1).unwrap();
         let door = behind.split('"').next().unwrap().parse().unwrap();
-        Self { config: config.to_owned(), door, child: None, stderr: folder.path().join("stderr") }
+        Self::at(config.to_owned(), door, folder.path().join("stderr"))
     }
 
     /// One whose configuration is there already.
-    pub fn at(config: PathBuf, door: SocketAddr) -> Self {
-        let stderr = config.with_file_name("stderr");
+    pub fn at(config: PathBuf, door: SocketAddr, stderr: PathBuf) -> Self {
         Self { config, door, child: None, stderr }
     }
 

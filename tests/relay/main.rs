@@ -20,6 +20,8 @@ mod keys;
 mod letters;
 mod login;
 mod machine;
+mod moving_in;
+
 mod oauth_errors;
 mod openid;
 mod person;

@@ -168,7 +168,8 @@ impl Site {
         ] {
             ear.keep(name, secret);
         }
-        Self { simulator, daemon: Daemon::at(config, door), checked, folder, ear }
+        let stderr = config.with_file_name("stderr");
+        Self { simulator, daemon: Daemon::at(config, door, stderr), checked, folder, ear }
     }
 
     fn run(&mut self, arguments: &[&str]) -> Output {
