@@ -188,8 +188,8 @@ mod tests {
 
         #[test]
         fn what_is_written_is_read(values in proptest::collection::vec("[!-~]( ?[!-~]){0,20}", 1..5)) {
-            let lines: String = values.iter().enumerate().map(|(n, value)| format!("key{n} = {value}\n")).collect();
-            let ini = Ini::parse(&format!("[a@b.c]\n{lines}")).unwrap();
+            let lines = values.iter().enumerate().map(|(n, value)| format!("key{n} = {value}"));
+            let ini = Ini::parse(&format!("[a@b.c]\n{}", lines.collect::<Vec<_>>().join("\n"))).unwrap();
             for (n, value) in values.iter().enumerate() {
                 prop_assert_eq!(ini.get("a@b.c", &format!("key{n}")), Some(value.as_str()));
             }

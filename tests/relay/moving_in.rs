@@ -175,7 +175,8 @@ async fn mail_leaves_with_a_sign_in_of_email_oauth2_proxy_and_its_file_stays_as_
             "erp@contoso.com: taken over, signed in as erp@contoso.com",
             "1 account added to",
             "secrets/erp@contoso.com.client-secret (mode 0600)",
-            "at 127.0.0.1:1587",
+            "Until now it was email-oauth2-proxy at 127.0.0.1:1587.",
+            "    [[listener]]\n    address = \"127.0.0.1:1587\"\n",
             "whoever reads mail",
         ] {
             assert!(first.contains(part), "{part} is not in {first}");
@@ -189,7 +190,7 @@ async fn mail_leaves_with_a_sign_in_of_email_oauth2_proxy_and_its_file_stays_as_
         assert_eq!(mode(&scene.file("data/secrets/erp@contoso.com.client-secret")), 0o600);
 
         let again = said(&scene.import(&arguments), 0);
-        assert!(again.contains("erp@contoso.com: already there and signed in, nothing was changed"), "{again}");
+        assert!(again.contains("erp@contoso.com: already there with a sign-in, nothing was changed"), "{again}");
         assert_eq!(std::fs::read_to_string(scene.config()).unwrap(), config);
         scene
     });
@@ -259,7 +260,7 @@ async fn a_running_relay_is_told_of_the_account_and_takes_the_sign_in() {
         let taken = said(&scene.import(&arguments), 0);
         assert!(taken.contains("erp@contoso.com: taken over, signed in as erp@contoso.com"), "{taken}");
         let again = said(&scene.import(&arguments), 0);
-        assert!(again.contains("already there and signed in"), "{again}");
+        assert!(again.contains("already there with a sign-in"), "{again}");
         Client::greeted(daemon.door).submit(ERP, &["you@example.com"], MAIL);
         (scene, daemon)
     })
@@ -274,12 +275,12 @@ async fn a_running_relay_is_told_of_the_account_and_takes_the_sign_in() {
 async fn a_file_that_email_oauth2_proxy_has_written_itself_is_taken_over() {
     let Some(venv) = unpacked("emailproxy") else { return };
     let scene = Scene::new().await;
-    let token = scene.simulator.issue_refresh_token(ERP);
+    let refresh = scene.simulator.issue_refresh_token(ERP);
     let scene = blocking(move || {
         scene.empty_config();
         let file = scene.write("emailproxy.config", &scene.proxy_config());
         let mut python = Command::new(venv.join("bin/python"));
-        python.arg(script("emailproxy_config.py")).arg(&file).args([&token, ERP, PASSWORD]);
+        python.arg(script("emailproxy_config.py")).arg(&file).args([&refresh, ERP, PASSWORD]);
         clients::run(python.stdin(Stdio::null()));
         let theirs = std::fs::read_to_string(&file).unwrap();
         assert!(theirs.contains("client_secret_encrypted = ") && !theirs.contains("a~s3cret%"), "{theirs}");

@@ -22,6 +22,8 @@ use clap::{Args, Subcommand};
 use super::{FAILED, show};
 use crate::config::{Config, SecretSource};
 use crate::import::{Found, SignIn};
+use crate::message::Address;
+use crate::ops::LoginDone;
 use config_file::{ConfigFile, SecretFiles};
 use hand_over::Relay;
 use plan::{Plan, Step};
@@ -51,6 +53,8 @@ struct Gathered {
     program: &'static str,
     /// Each account, or why it cannot be had.
     accounts: Vec<(String, Result<Found, String>)>,
+    /// Where its programs connect to until now.
+    doors: Vec<String>,
     /// What else there is to say, at the end.
     hints: Vec<String>,
     dry_run: bool,
@@ -70,7 +74,7 @@ pub(super) async fn run(path: &Path, import: Import) -> anyhow::Result<ExitCode>
     }
     let draft = file.check(&file.with(&plan.blocks(|_| None)))?;
     let keeps_older = plan.accounts().all(|found| found.provider.keeps_older_tokens());
-    let hints = Hints { program: gathered.program, keeps_older, others: gathered.hints };
+    let hints = Hints { program: gathered.program, keeps_older, doors: gathered.doors, others: gathered.hints };
     if gathered.dry_run {
         rehearse(&plan, &file, &draft);
         return Ok(report.code());
@@ -92,9 +96,10 @@ pub(super) async fn run(path: &Path, import: Import) -> anyhow::Result<ExitCode>
         }
     }
     relay.close().await;
-    println!();
-    for paragraph in report.written.iter().cloned().chain(hints.paragraphs(&draft)) {
-        println!("{paragraph}");
+    if report.changed > 0 || !report.written.is_empty() {
+        for paragraph in report.written.iter().cloned().chain(hints.paragraphs(&draft)) {
+            println!("\n{paragraph}");
+        }
     }
     Ok(report.code())
 }
@@ -140,23 +145,12 @@ async fn take_over(step: &Step, relay: &Relay, file: &ConfigFile, report: &mut R
         SignIn::Application => return tell(mailbox, "already there, nothing was changed"),
     };
     match relay.has_sign_in(mailbox).await {
-        Ok(true) => return tell(mailbox, "already there and signed in, nothing was changed"),
+        Ok(true) => return tell(mailbox, "already there with a sign-in, nothing was changed"),
         Ok(false) => {}
         Err(error) => return report.failed(mailbox, &error.to_string()),
     }
     match relay.take_in(mailbox, token).await {
-        Ok(done) => match (done.unproven, done.signed_in_as) {
-            (Some(why), _) => tell(
-                mailbox,
-                &format!(
-                    "taken over, but nobody knows yet whether its sign-in works: {}. The relay tries it as soon as it can; \
-                     `xoauth2-relay status` tells",
-                    why.trim_end_matches('.')
-                ),
-            ),
-            (None, Some(who)) => tell(mailbox, &format!("taken over, signed in as {who}")),
-            (None, None) => tell(mailbox, "taken over, signed in"),
-        },
+        Ok(done) => report.taken(mailbox, &done),
         Err(error) => {
             let text = format!("it is in {}, but its sign-in could not be taken over: {error:#}", file.path.display());
             report.failed(mailbox, &text);
@@ -193,11 +187,28 @@ fn tell(name: impl std::fmt::Display, what: &str) {
 #[derive(Default)]
 struct Report {
     failures: usize,
+    /// Sign-ins that were taken over.
+    changed: usize,
     /// What was written where.
     written: Vec<String>,
 }
 
 impl Report {
+    fn taken(&mut self, mailbox: &Address, done: &LoginDone) {
+        self.changed += 1;
+        match (&done.unproven, &done.signed_in_as) {
+            (Some(why), _) => tell(
+                mailbox,
+                &format!(
+                    "taken over, but nobody knows yet whether its sign-in works: {why}. The relay tries it as soon as it can; \
+                     `xoauth2-relay status` tells"
+                ),
+            ),
+            (None, Some(who)) => tell(mailbox, &format!("taken over, signed in as {who}")),
+            (None, None) => tell(mailbox, "taken over, signed in"),
+        }
+    }
+
     fn failed(&mut self, name: impl std::fmt::Display, why: &str) {
         self.failures += 1;
         println!("{}: could not be taken over: {}", show::printable(&name.to_string()), show::printable(why));
@@ -212,6 +223,7 @@ impl Report {
 struct Hints {
     program: &'static str,
     keeps_older: bool,
+    doors: Vec<String>,
     others: Vec<String>,
 }
 
@@ -229,14 +241,37 @@ impl Hints {
                  now: {program} may be refused from now on. Point the programs to the relay, and stop it."
             )
         };
-        let doors: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
-        let to = format!(
-            "Programs send through the relay at {}, with the mailbox as user name and any password.",
-            doors.join(" and ")
-        );
-        let mut paragraphs = vec![beside, to];
+        let mut paragraphs = vec![beside];
+        paragraphs.extend(self.doors(config));
         paragraphs.extend(self.others);
         paragraphs
+    }
+
+    /// Where the programs have to be pointed to, or what makes that unnecessary.
+    fn doors(&self, config: &Config) -> Vec<String> {
+        let program = self.program;
+        let ours: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+        let now = format!(
+            "Programs send through the relay at {}, with the mailbox as user name and any password.",
+            ours.join(" and ")
+        );
+        let missing: Vec<&String> = self.doors.iter().filter(|door| !ours.contains(*door)).collect();
+        if missing.is_empty() {
+            return vec![now];
+        }
+        // The default ones are only there while none is named.
+        let is_default = config.listeners.iter().any(|listener| listener.optional);
+        let named: Vec<&String> = if is_default { ours.iter().chain(missing).collect() } else { missing };
+        let listeners: Vec<String> =
+            named.iter().map(|address| format!("    [[listener]]\n    address = \"{address}\"")).collect();
+        let until_now = format!(
+            "Until now it was {} at {}. Where a program cannot be pointed elsewhere, stop {program}, add this to the configuration and restart the \
+             relay:\n{}",
+            program,
+            self.doors.join(" and "),
+            listeners.join("\n")
+        );
+        vec![now, until_now]
     }
 }
 

@@ -55,7 +55,8 @@ impl Passwords {
         }
         if !self.may_ask {
             return Err(format!(
-                "the password is not the one with which programs log in to email-oauth2-proxy as {}; nothing of it was taken over",
+                "the password is not the one with which programs log in to email-oauth2-proxy as {}. Look it up in their settings; a password file \
+                 may hold several, one a line",
                 account.name
             ));
         }

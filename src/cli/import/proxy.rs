@@ -67,8 +67,9 @@ pub(super) fn gather(args: &ProxyArgs) -> anyhow::Result<Gathered> {
         };
         opened.push((account.name.to_owned(), found));
     }
+    let doors = proxy.doors.iter().filter(|door| door.sends).map(listener).collect();
     let hints = hints(&proxy, &args.file.display().to_string());
-    Ok(Gathered { program: PROGRAM, accounts: opened, hints, dry_run: args.common.dry_run })
+    Ok(Gathered { program: PROGRAM, accounts: opened, doors, hints, dry_run: args.common.dry_run })
 }
 
 fn wanted<'a>(proxy: &'a Proxy, args: &ProxyArgs) -> anyhow::Result<Vec<Account<'a>>> {
@@ -95,21 +96,10 @@ fn wanted<'a>(proxy: &'a Proxy, args: &ProxyArgs) -> anyhow::Result<Vec<Account<
 
 fn hints(proxy: &Proxy, file: &str) -> Vec<String> {
     let mut hints = Vec::new();
-    let sending: Vec<&Door> = proxy.doors.iter().filter(|door| door.sends).collect();
-    if !sending.is_empty() {
-        let doors: Vec<&str> = sending.iter().map(|door| door.address.as_str()).collect();
-        let doors = doors.join(", ");
+    if proxy.doors.iter().any(|door| door.sends && door.tls) {
         hints.push(format!(
-            "Until now they sent through {PROGRAM} at {doors}. Where their settings cannot be changed, let the relay listen there, once \
-             {PROGRAM} is stopped; all listeners have to be named then:"
+            "Programs spoke TLS with {PROGRAM} (local_certificate_path): give such a listener certificate, key and tls = \"starttls\" or \"implicit\"."
         ));
-        let listeners =
-            ["127.0.0.1:2525".to_owned()].into_iter().chain(sending.iter().map(|door| listener(&door.address)));
-        hints.extend(listeners.map(|address| format!("    [[listener]]\n    address = \"{address}\"")));
-        if sending.iter().any(|door| door.tls) {
-            let text = "They spoke TLS there (local_certificate_path): give that listener tls = \"starttls\" or \"implicit\", certificate and key.";
-            hints.push(text.to_owned());
-        }
     }
     if proxy.doors.iter().any(|door| !door.sends) {
         hints.push(format!(
@@ -130,9 +120,9 @@ fn hints(proxy: &Proxy, file: &str) -> Vec<String> {
 }
 
 /// A door for every address of the machine becomes one on this machine: the rest is for `allow` to say.
-fn listener(door: &str) -> String {
-    match door.strip_prefix("port ") {
+fn listener(door: &Door) -> String {
+    match door.address.strip_prefix("port ") {
         Some(port) => format!("127.0.0.1:{port}"),
-        None => door.to_owned(),
+        None => door.address.clone(),
     }
 }

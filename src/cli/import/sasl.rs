@@ -56,7 +56,7 @@ pub(super) fn gather(args: &SaslArgs) -> anyhow::Result<Gathered> {
                 their mail to the relay themselves.";
     hints.insert(0, text.to_owned());
     hints.dedup();
-    Ok(Gathered { program: "sasl-xoauth2", accounts, hints, dry_run: args.common.dry_run })
+    Ok(Gathered { program: "sasl-xoauth2", accounts, doors: Vec::new(), hints, dry_run: args.common.dry_run })
 }
 
 fn token(file: &Path, config: Option<&Settings>, beside: &Beside, hints: &mut Vec<String>) -> Result<Found, String> {

@@ -139,9 +139,14 @@ fn every_obstacle_has_its_sentence() {
 #[test]
 fn tokens_of_a_cache_file_are_found() {
     let is_token = |line: &&str| CACHED.iter().any(|key| line.starts_with(&format!("{key} = ")));
-    let config: String = NEW.lines().filter(|line| !is_token(line)).map(|line| format!("{line}\n")).collect();
-    let cache: String =
-        NEW.lines().filter(|line| is_token(line) || line.contains('@')).map(|line| format!("{line}\n")).collect();
+    let config = NEW.lines().filter(|line| !is_token(line)).collect::<Vec<_>>().join(
+        "
+",
+    );
+    let cache = NEW.lines().filter(|line| is_token(line) || line.contains('@')).collect::<Vec<_>>().join(
+        "
+",
+    );
     let proxy = Proxy::parse(&config, None).unwrap();
     assert!(proxy.accounts().all(|account| account.obstacle().is_some()));
     let proxy = Proxy::parse(&config, Some(&cache)).unwrap();
@@ -200,11 +205,13 @@ proptest! {
     #[test]
     fn no_file_makes_it_panic(picks in proptest::collection::vec(any::<(proptest::sample::Index, u8)>(), 0..40)) {
         let lines: Vec<&str> = NEW.lines().collect();
-        let text: String = picks.iter().map(|(line, cut)| {
+        let picked = picks.iter().map(|(line, cut)| {
             let line = line.get(&lines);
             let end = (0..=usize::from(*cut).min(line.len())).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
-            format!("{}\n", if *cut > 128 { line } else { &line[..end] })
-        }).collect();
+            if *cut > 128 { line } else { &line[..end] }
+        });
+        let text = picked.collect::<Vec<_>>().join("
+");
         if let Ok(proxy) = Proxy::parse(&text, None) {
             for account in proxy.accounts() {
                 let _ = account.obstacle();
