@@ -129,6 +129,8 @@ fn other_person(mailbox: &Address, access_token: Option<&str>) -> Option<Address
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::{Config, Environment, SecretSource};
 
@@ -179,5 +181,33 @@ mod tests {
         assert_eq!(account.client_secret, Some(SecretSource::Env("SECRET".into())));
         assert_eq!((account.login, account.smtp.port), (other.login.clone().unwrap(), 465));
         assert!(!format!("{other:?}").contains("s3cret") && !other.block("").contains("s3cret"));
+    }
+
+    proptest! {
+        /// Values come from files that somebody else wrote: none of them may become a key or an account of its own.
+        #[test]
+        fn a_block_is_one_account_with_the_values_it_was_made_of(
+            values in proptest::array::uniform6("(\\PC|[\"'\\[\\]{}=#\\\\\\r\\n\\t])*"),
+            is_microsoft in any::<bool>(),
+        ) {
+            let [id, token_url, scope, smtp, file, tenant] = values;
+            let mut found = found();
+            found.client_id = id;
+            found.ca_file = Some(file.into());
+            let smtp = Server { address: smtp, implicit_tls: true };
+            found.provider = if is_microsoft {
+                Provider::Microsoft { cloud: "china", tenant: Some(tenant.clone()), smtp: Some(smtp) }
+            } else {
+                let (device_url, scopes) = (Some(token_url.clone()), vec![scope, String::new()]);
+                Provider::Other { token_url: token_url.clone(), authorize_url: None, device_url, scopes, smtp }
+            };
+            let block: toml::Table = found.block("").parse().unwrap();
+            prop_assert_eq!(block.len(), 1);
+            let accounts = block["account"].as_array().unwrap();
+            prop_assert_eq!(accounts.len(), 1);
+            prop_assert_eq!(accounts[0]["client_id"].as_str(), Some(found.client_id.as_str()));
+            let (key, value) = if is_microsoft { ("tenant", tenant) } else { ("device_url", token_url) };
+            prop_assert_eq!(accounts[0][key].as_str(), Some(value.as_str()));
+        }
     }
 }

@@ -295,6 +295,66 @@ async fn a_file_that_email_oauth2_proxy_has_written_itself_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_typed_without_being_shown_and_may_be_typed_again() {
+    let Some(python) = clients::client("python3") else { return };
+    let scene = Scene::new().await;
+    blocking(move || {
+        scene.empty_config();
+        let file = scene.write("emailproxy.config", &scene.signed_in_proxy_config());
+        let question = format!("Password with which programs log in to email-oauth2-proxy as {ERP}");
+        let dialogue = [&question, "not-this-one", &question, PASSWORD, "--"];
+        let import = scene.command(&["email-oauth2-proxy", file.to_str().unwrap()]);
+        let mut terminal = Command::new(python);
+        terminal.arg(script("at_a_terminal.py")).args(dialogue).arg(import.get_program()).args(import.get_args());
+        let shown = said(&terminal.env("SSL_CERT_FILE", scene.file("ca.pem")).output().unwrap(), 0);
+        assert!(shown.contains("That is not the password of erp@contoso.com."), "{shown}");
+        assert!(shown.contains("erp@contoso.com: taken over, signed in as erp@contoso.com"), "{shown}");
+        assert!(!shown.contains("not-this-one") && !shown.contains("hunter2"), "{shown}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_root_makes_in_the_data_folder_belongs_to_the_relays_user() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const SOMEBODY: u32 = 65534;
+    let scene = Scene::new().await;
+    blocking(move || {
+        scene.empty_config();
+        let data = scene.file("data");
+        std::fs::create_dir(&data).unwrap();
+        if chown(&data, Some(SOMEBODY), Some(SOMEBODY)).is_err() {
+            return clients::left_out_without("other user", "it takes root");
+        }
+        let file = scene.write("emailproxy.config", &scene.signed_in_proxy_config());
+        let password = scene.write("password", PASSWORD);
+        said(
+            &scene.import(&[
+                "email-oauth2-proxy",
+                file.to_str().unwrap(),
+                "--password-file",
+                password.to_str().unwrap(),
+            ]),
+            0,
+        );
+        let mut folders = vec![data];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let metadata = entry.metadata().unwrap();
+                assert_eq!(metadata.uid(), SOMEBODY, "{}", entry.path().display());
+                files += 1;
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        assert!(files > 4, "the queue, its key, a secret");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_input_has_a_sentence_and_writes_nothing() {
     let scene = Scene::new().await;
     blocking(move || {

@@ -114,7 +114,11 @@ fn write(plan: &Plan, file: &ConfigFile, draft: &Config, report: &mut Report) ->
     let mut places = BTreeMap::new();
     for found in plan.added() {
         if let Some(place) = secrets.keep(found).context("the client secret cannot be kept, and nothing was changed")? {
-            report.written.push(format!("Its client secret is in {} (mode 0600): {}", place.display(), found.mailbox));
+            report.written.push(format!(
+                "The client secret of {} is in {} (mode 0600).",
+                found.mailbox,
+                place.display()
+            ));
             places.insert(found.mailbox.key(), place);
         }
     }
