@@ -226,7 +226,7 @@ mod tests {
         assert_eq!((read.found.client_id.as_str(), read.proxy.as_deref()), ("own", Some("http://proxy:3128")));
         assert_eq!(read.found.proof, Proof::Secret(Secret::new("s3cret")));
         assert_eq!(read.found.ca_file, Some("/etc/ssl/inspection.pem".into()));
-        assert!(read.found.block("{ file = \"x\" }").contains("smtp.gmail.com:587"));
+        assert!(read.found.block("{ file = \"x\" }").contains("provider = \"google\""));
     }
 
     #[test]
