@@ -1,7 +1,4 @@
-//! From how things stand to what is wrong now. Pure.
-//!
-//! Whatever else can be wrong belongs here, each a function of its own: clock skew against the token endpoint, as soon as the status of a
-//! sign-in tells it.
+//! From how things stand to what is wrong now. Pure. Whatever can be wrong belongs here, each a function of its own.
 
 use std::time::Duration;
 
@@ -66,6 +63,7 @@ pub fn look(status: &Status, expiries: &[Expiry], has_room: bool, now: Timestamp
     if !has_room {
         looked.troubles.push(disk_full());
     }
+    looked.troubles.extend(clock_skew(status));
     looked.troubles.extend(expiries.iter().filter_map(|expiry| countdown(expiry, now)));
     looked
 }
@@ -218,6 +216,30 @@ fn disk_full() -> Trouble {
     }
 }
 
+/// Found by the token endpoints' answers, so one account that knows is enough.
+fn clock_skew(status: &Status) -> Option<Trouble> {
+    let ahead = status.accounts.iter().find_map(|account| account.clock_ahead_seconds)?;
+    let minutes = ahead.unsigned_abs().saturating_add(30) / 60;
+    let direction = if ahead < 0 { "behind" } else { "ahead" };
+    Some(Trouble {
+        cause: Cause::of_relay(Kind::ClockSkew),
+        severity: Severity::Warning,
+        stage: 0,
+        settles_after: OUTAGE,
+        since: None,
+        ends: None,
+        title: "The clock of this machine is wrong".to_owned(),
+        text: format!(
+            "By the token endpoint's clock it is {minutes} minutes {direction}. Certificates and signed requests fail by that, and every time in \
+             a log is wrong"
+        ),
+        waiting: None,
+        error: None,
+        codes: Vec::new(),
+        todo: "timedatectl set-ntp true".to_owned(),
+    })
+}
+
 /// A warning once one of the thresholds is reached. One that is more than a third of the whole life is none: a certificate that is
 /// renewed every few weeks would always be about to end.
 fn countdown(expiry: &Expiry, now: Timestamp) -> Option<Trouble> {
@@ -232,6 +254,9 @@ fn countdown(expiry: &Expiry, now: Timestamp) -> Option<Trouble> {
         Expiring::ClientSecret => {
             let whose = expiry.account.as_ref().map_or_else(String::new, Address::to_string);
             (Kind::ClientSecret, None, format!("The client secret of {whose}"))
+        }
+        Expiring::ClientCertificate(file) => {
+            (Kind::ClientCertificate, None, format!("The certificate {} of the app registration", file.display()))
         }
         Expiring::ListenerCertificate(file) => {
             let file = file.display().to_string();
@@ -267,6 +292,11 @@ fn what_then(what: &Expiring) -> (&'static str, &'static str) {
             "From then on there are no access tokens, and mail stops",
             "Make a new client secret in the app registration (Entra portal: Certificates & secrets), put its Value in place of the old \
              one, and set client_secret_expires; no new sign-in is needed",
+        ),
+        Expiring::ClientCertificate(_) => (
+            "From then on there are no access tokens, and mail stops",
+            "Make a new certificate, upload it to the app registration beside the old one (Entra portal: Certificates & secrets), then \
+             replace the files here; they are used at the next request, without a restart",
         ),
         Expiring::ListenerCertificate(_) => (
             "From then on programs that check it refuse to hand in mail over TLS",

@@ -152,8 +152,11 @@ impl Item {
 impl Notice {
     /// These alerts of the relay with this configuration.
     pub fn new(config: &Config, at: Timestamp, items: Vec<Item>) -> Self {
-        // Whatever else tells one relay from another belongs into this name.
-        Self { relay: config.hostname.clone(), at, items, zone: TimeZone::system() }
+        let relay = match &config.instance {
+            Some(instance) => format!("{} ({instance})", config.hostname),
+            None => config.hostname.clone(),
+        };
+        Self { relay, at, items, zone: TimeZone::system() }
     }
 
     /// A headline for all of it.

@@ -22,21 +22,27 @@ pub enum Kind {
     DiskFull,
     /// A client secret ends, or has ended.
     ClientSecret,
+    /// The certificate by which a registration proves itself ends, or has ended.
+    ClientCertificate,
     /// The certificate of a listener ends, or has ended.
     ListenerCertificate,
+    /// This machine's clock is wrong.
+    ClockSkew,
     /// A part of the relay has failed, and the relay has to be started again.
     Broken,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Held,
         Self::SignInTrouble,
         Self::Unreachable,
         Self::MessageHeld,
         Self::DiskFull,
         Self::ClientSecret,
+        Self::ClientCertificate,
         Self::ListenerCertificate,
+        Self::ClockSkew,
         Self::Broken,
     ];
 
@@ -49,7 +55,9 @@ impl Kind {
             Self::MessageHeld => "message_held",
             Self::DiskFull => "disk_full",
             Self::ClientSecret => "client_secret",
+            Self::ClientCertificate => "certificate",
             Self::ListenerCertificate => "listener_certificate",
+            Self::ClockSkew => "clock_skew",
             Self::Broken => "broken",
         }
     }
@@ -61,13 +69,13 @@ impl Kind {
 
     /// Whether it has a day that comes nearer: then each threshold is news, and there are no reminders before it.
     pub fn is_countdown(self) -> bool {
-        matches!(self, Self::ClientSecret | Self::ListenerCertificate)
+        matches!(self, Self::ClientSecret | Self::ClientCertificate | Self::ListenerCertificate)
     }
 
     /// How long it has to be gone before it is said to be over: a network comes and goes, a person's sign-in does not.
     pub fn clears_after(self) -> Duration {
         match self {
-            Self::SignInTrouble | Self::Unreachable | Self::DiskFull => Duration::from_mins(5),
+            Self::SignInTrouble | Self::Unreachable | Self::DiskFull | Self::ClockSkew => Duration::from_mins(5),
             _ => Duration::ZERO,
         }
     }
@@ -110,6 +118,8 @@ impl Cause {
             Kind::MessageHeld => format!("No message of {whose} is set aside any more"),
             Kind::DiskFull => "There is room on the disk again, and mail is taken".to_owned(),
             Kind::ClientSecret => format!("The client secret of {whose} no longer ends soon"),
+            Kind::ClientCertificate => format!("The certificate that signs in {whose} no longer ends soon"),
+            Kind::ClockSkew => "This machine's clock is right again".to_owned(),
             Kind::ListenerCertificate => {
                 format!("The certificate {} no longer ends soon", self.subject.as_deref().unwrap_or("of a listener"))
             }

@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::show::{count, printable};
 use super::when::{both, days, distance, time};
-use crate::ops::{AccountDetail, AccountStatus, HoldView, QueueCounts, SignInView, Status};
+use crate::ops::{AccountDetail, AccountStatus, ExpiryView, HoldView, QueueCounts, SignInView, Status};
 
 /// The names in front of the lines are made as wide as the longest one.
 const NAME: usize = 12;
@@ -51,6 +51,9 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
         sheet.line("to do", "put the account back into the configuration, or delete its mail");
         sheet.line("queue", &queue);
         text.push_str(&sheet.text);
+    }
+    for expiry in &status.expires {
+        let _ = writeln!(text, "\nends: {}", ends(expiry, now));
     }
     if status.queue.dead > 0 {
         let dead = count(usize::try_from(status.queue.dead).unwrap_or(usize::MAX), "dead letter");
@@ -104,9 +107,11 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
     sheet.line("queue", &queue_line(account, now));
     sign_in_lines(&mut sheet, account, now);
     login_lines(&mut sheet, account, now);
-    // What else ends on a known day comes here, too.
-    if let Some(day) = &account.client_secret_expires {
-        sheet.line("expires", &format!("the client secret on {day}{}", in_days(day, now)));
+    for (n, warning) in account.warnings.iter().enumerate() {
+        sheet.line(if n == 0 { "warning" } else { "" }, &format!("{}. Then: {}", warning.text, warning.remedy));
+    }
+    for (n, line) in account.expires.iter().map(|expiry| ends(expiry, now)).enumerate() {
+        sheet.line(if n == 0 { "expires" } else { "" }, &line);
     }
     let pace = &account.pace;
     let pace = format!(
@@ -154,7 +159,9 @@ fn counts(queue: &QueueCounts, now: Timestamp) -> String {
 
 fn sign_in_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     let by_itself = account.grant == "application";
-    let Some(SignInView { signed_in_as, since, last_refresh, next_refresh, .. }) = &account.sign_in else {
+    let Some(SignInView { signed_in_as, since, last_refresh, next_refresh, good_until_at_least, .. }) =
+        &account.sign_in
+    else {
         if by_itself {
             return sheet.line("signed in", "by itself, but has no access token yet");
         }
@@ -165,6 +172,9 @@ fn sign_in_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     sheet.line("signed in", &format!("{who}, since {}", both(*since, now)));
     let next = next_refresh.map(|at| format!(", again {}", distance(at, now))).unwrap_or_default();
     sheet.line("renewed", &format!("{}{next}", both(*last_refresh, now)));
+    if let Some(at) = good_until_at_least {
+        sheet.line("good until", &format!("{} at least, even if nothing renews it", both(*at, now)));
+    }
     sheet.some("trouble", account.trouble.as_deref().map(|error| format!("renewing it fails: {error}")).as_deref());
 }
 
@@ -181,10 +191,14 @@ fn login_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     sheet.some("", account.probe_trouble.as_deref().map(|error| format!("trying it daily fails: {error}")).as_deref());
 }
 
-/// The distance to a day such as `2027-05-01`, by the calendar of this machine.
-fn in_days(day: &str, now: Timestamp) -> String {
-    let today = now.to_zoned(TimeZone::system()).date();
-    day.parse().map(|day| format!(" ({})", days(day, today))).unwrap_or_default()
+/// What ends on which day, by the calendar of this machine; a day that was configured is that day everywhere.
+fn ends(expiry: &ExpiryView, now: Timestamp) -> String {
+    let (what, zone) = match &expiry.file {
+        Some(file) => (format!("the certificate {file}"), TimeZone::system()),
+        None => ("the client secret".to_owned(), TimeZone::UTC),
+    };
+    let (day, today) = (expiry.at.to_zoned(zone).date(), now.to_zoned(TimeZone::system()).date());
+    format!("{what} on {day} ({})", days(day, today))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The certificate by which Entra ID knows a registration: it signs the assertions that take the place of a client secret.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::{SignatureAlgorithm, SignatureScheme};
@@ -77,6 +78,11 @@ impl ClientCertificate {
     /// Both files as such.
     pub(super) fn files(&self) -> &Certificate {
         &self.files
+    }
+
+    /// How long it is good in all.
+    pub fn life(&self) -> Duration {
+        self.files.life()
     }
 
     /// The file of the certificate, for messages.

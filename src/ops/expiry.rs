@@ -1,6 +1,6 @@
 //! What ends on a day that is known: secrets and certificates. One list, for `status` and for the alerts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -28,6 +28,8 @@ pub struct Expiry {
 pub enum Expiring {
     /// `client_secret`, as far as `client_secret_expires` tells.
     ClientSecret,
+    /// The certificate by which the app registration proves itself, by its file.
+    ClientCertificate(PathBuf),
     /// The certificate of a listener, by its file.
     ListenerCertificate(PathBuf),
 }
@@ -37,7 +39,16 @@ impl Expiring {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::ClientSecret => "client_secret",
+            Self::ClientCertificate(_) => "certificate",
             Self::ListenerCertificate(_) => "listener_certificate",
+        }
+    }
+
+    /// The file that ends, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::ClientSecret => None,
+            Self::ClientCertificate(file) | Self::ListenerCertificate(file) => Some(file),
         }
     }
 }
@@ -67,7 +78,7 @@ pub fn expiries(config: &Config) -> Vec<Expiry> {
     expiries
 }
 
-/// Whatever else of an account ends one day belongs here: the certificate it signs in with, a secret that waits to be used.
+/// Of a next secret nobody has told when it ends.
 fn of_account(account: &Account) -> Vec<Expiry> {
     let mut expiries = Vec::new();
     // The portal tells a day and a time; here it is the day alone, so that its beginning is the safe reading.
@@ -76,6 +87,14 @@ fn of_account(account: &Account) -> Vec<Expiry> {
     {
         let (account, what) = (Some(account.mailbox.clone()), Expiring::ClientSecret);
         expiries.push(Expiry { account, what, at: at.timestamp(), life: None });
+    }
+    if let Some(known) = &account.certificate {
+        // A renewed one is used from the next request on; one that cannot be read is not.
+        let renewed = known.as_it_is_now().ok();
+        let certificate = renewed.as_ref().unwrap_or(known);
+        let what = Expiring::ClientCertificate(certificate.file().to_owned());
+        let (account, life) = (Some(account.mailbox.clone()), Some(certificate.life()));
+        expiries.push(Expiry { account, what, at: certificate.not_after, life });
     }
     expiries
 }

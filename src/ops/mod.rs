@@ -33,7 +33,8 @@ pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, Log
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{
-    AccountStatus, HoldView, KeyView, LoginView, PaceView, PauseView, QueueCounts, RemovedAccount, SignInView, Status,
+    AccountStatus, ExpiryView, HoldView, KeyView, LoginView, PaceView, PauseView, QueueCounts, RemovedAccount,
+    SignInView, Status, WarningView,
 };
 
 /// The operations of a running relay. Cheap to clone.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::expiry::{Expiry, expiries};
 use super::{Ops, OpsError};
 use crate::config::{Account, Grant, Provider};
 use crate::message::Address;
 use crate::outbound::LastLogin;
 use crate::schedule::{Standing, pace::BURST};
 use crate::shelf::KEY_FACT;
-use crate::signin::SignInStatus;
+use crate::signin::{Advice, SignInStatus};
 use crate::store::{Count, Hold, HoldCause, MessageState};
 
 /// How things stand, as `status --json` shows it.
@@ -32,6 +33,9 @@ pub struct Status {
     pub accounts: Vec<AccountStatus>,
     /// Accounts that are no longer configured but have mail: it is held.
     pub removed_accounts: Vec<RemovedAccount>,
+    /// What ends on a known day and belongs to no account: certificates of listeners.
+    #[serde(default)]
+    pub expires: Vec<ExpiryView>,
 }
 
 /// A key, by its name, which says nothing about the key.
@@ -98,6 +102,35 @@ pub struct AccountStatus {
     pub empty_at: Option<Timestamp>,
     /// The day on which the client secret ends, as configured.
     pub client_secret_expires: Option<String>,
+    /// Everything of the account that ends on a known day, the next first.
+    #[serde(default)]
+    pub expires: Vec<ExpiryView>,
+    /// What will be in the way although nothing has failed yet: a token that does not fit the account, a wrong clock.
+    #[serde(default)]
+    pub warnings: Vec<WarningView>,
+    /// By how many seconds this machine's clock is ahead of the token endpoint's (negative: behind), if it is wrong.
+    #[serde(default)]
+    pub clock_ahead_seconds: Option<i64>,
+}
+
+/// Something that ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiryView {
+    /// `client_secret`, `certificate` or `listener_certificate`.
+    pub what: String,
+    /// The file, where it is one.
+    pub file: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What an administrator should know before it hurts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarningView {
+    /// In a sentence.
+    pub text: String,
+    /// What to type.
+    pub remedy: String,
 }
 
 /// A login that Exchange took.
@@ -122,6 +155,9 @@ pub struct SignInView {
     pub next_refresh: Option<Timestamp>,
     /// Until when the access token at hand is good.
     pub access_token_until: Option<Timestamp>,
+    /// How long the sign-in lasts at least if nothing renews it any more, where the provider says so; absent while it is refused.
+    #[serde(default)]
+    pub good_until_at_least: Option<Timestamp>,
 }
 
 /// Why an account stops, and since when.
@@ -182,11 +218,17 @@ impl Ops {
         let standings = by(self.schedule.standings().await, |standing| standing.account.clone());
         let sign_ins = by(self.sign_ins.status(), |sign_in| sign_in.mailbox.clone());
         let now = self.clock.now();
+        let reading = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || expiries(&config)
+        });
+        let expiries =
+            reading.await.map_err(|_| OpsError::Failed("looking for what ends soon failed: see the log".to_owned()))?;
         let total = counts.values().fold(QueueCounts::default(), |sum, counts| sum.and(counts));
         let accounts = config.accounts.iter().map(|account| {
             let queue = counts.remove(&account.mailbox).unwrap_or_default();
             let (standing, sign_in) = (standings.get(&account.mailbox), sign_ins.get(&account.mailbox));
-            account_status(account, queue, standing, sign_in, self.user_names.last(account), now)
+            account_status(account, queue, standing, sign_in, self.user_names.last(account), &expiries, now)
         });
         let accounts = accounts.collect();
         let removed = counts.into_iter().map(|(mailbox, queue)| RemovedAccount { mailbox: mailbox.to_string(), queue });
@@ -202,6 +244,7 @@ impl Ops {
             queue: total,
             accounts,
             removed_accounts: removed.collect(),
+            expires: expires(&expiries, None),
         })
     }
 }
@@ -251,6 +294,7 @@ fn account_status(
     standing: Option<&Standing>,
     sign_in: Option<&SignInStatus>,
     last_login: Option<LastLogin>,
+    expiries: &[Expiry],
     now: Timestamp,
 ) -> AccountStatus {
     let hold = standing.and_then(|standing| standing.hold.as_ref());
@@ -278,7 +322,26 @@ fn account_status(
             recipients_per_day: account.recipients_per_day,
         },
         client_secret_expires: account.client_secret_expires.map(|day| day.to_string()),
+        expires: expires(expiries, Some(&account.mailbox)),
+        warnings: sign_in.map(|sign_in| warnings(sign_in, account.provider)).unwrap_or_default(),
+        clock_ahead_seconds: sign_in.and_then(|sign_in| sign_in.clock_skew).map(|ahead| ahead.as_secs()),
     }
+}
+
+fn expires(expiries: &[Expiry], account: Option<&Address>) -> Vec<ExpiryView> {
+    let of_account = expiries.iter().filter(|expiry| expiry.account.as_ref() == account);
+    let view = |expiry: &Expiry| ExpiryView {
+        what: expiry.what.as_str().to_owned(),
+        file: expiry.what.file().map(|file| file.display().to_string()),
+        at: expiry.at,
+    };
+    of_account.map(view).collect()
+}
+
+fn warnings(sign_in: &SignInStatus, provider: Provider) -> Vec<WarningView> {
+    let findings = sign_in.findings.iter().map(|finding| finding.advice.clone());
+    let view = |advice: Advice| WarningView { text: advice.sentence, remedy: advice.command };
+    findings.chain(sign_in.clock_advice(provider)).map(view).collect()
 }
 
 /// When so many waiting messages will have left at the account's pace.
@@ -315,6 +378,7 @@ fn sign_in_view(status: &SignInStatus) -> Option<SignInView> {
         last_refresh: status.last_refresh?,
         next_refresh: status.next_refresh,
         access_token_until: status.access_token_until,
+        good_until_at_least: status.good_until_at_least,
     })
 }
 

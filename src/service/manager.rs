@@ -116,6 +116,7 @@ mod tests {
             queue: QueueCounts { waiting, dead, ..QueueCounts::default() },
             accounts: Vec::new(),
             removed_accounts: Vec::new(),
+            expires: Vec::new(),
         }
     }
 

@@ -26,6 +26,7 @@ fn account() -> AccountStatus {
             last_refresh: now() - hours(1),
             next_refresh: None,
             access_token_until: Some(now() + hours(1)),
+            good_until_at_least: None,
         }),
         trouble: None,
         hold: None,
@@ -41,6 +42,9 @@ fn account() -> AccountStatus {
         },
         empty_at: None,
         client_secret_expires: None,
+        expires: Vec::new(),
+        warnings: Vec::new(),
+        clock_ahead_seconds: None,
         last_login: None,
         next_probe: None,
         probe_trouble: None,
@@ -56,6 +60,7 @@ fn looked(account: AccountStatus) -> Looked {
         queue: QueueCounts::default(),
         accounts: vec![account],
         removed_accounts: Vec::new(),
+        expires: Vec::new(),
     };
     look(&status, &[], true, now())
 }
@@ -198,4 +203,25 @@ fn a_certificate_that_is_always_renewed_early_is_no_trouble() {
     let trouble = countdown(&expiry(3, 365), now()).unwrap();
     assert_eq!(trouble.title, "The certificate /etc/relay/cert.pem ends in 3 days");
     assert_eq!(trouble.cause.subject.as_deref(), Some("/etc/relay/cert.pem"));
+}
+
+#[test]
+fn a_wrong_clock_is_told_when_it_stays_wrong() {
+    let seen = looked(AccountStatus { clock_ahead_seconds: Some(-421), ..account() });
+    let [trouble] = seen.troubles.as_slice() else { panic!("{:?}", seen.troubles) };
+    assert_eq!((trouble.cause.kind, trouble.settles_after), (Kind::ClockSkew, OUTAGE));
+    assert!(trouble.text.contains("7 minutes behind"), "{}", trouble.text);
+}
+
+#[test]
+fn the_certificate_of_a_registration_is_counted_down() {
+    let expiry = Expiry {
+        account: Some(Address::parse(MAILBOX).unwrap()),
+        what: Expiring::ClientCertificate("/etc/relay/app.pem".into()),
+        at: now() + hours(24 * 6),
+        life: Some(Duration::from_hours(24 * 365)),
+    };
+    let trouble = countdown(&expiry, now()).unwrap();
+    assert_eq!(trouble.cause, Cause::of(Kind::ClientCertificate, &Address::parse(MAILBOX).unwrap()));
+    assert!(trouble.title.contains("/etc/relay/app.pem of the app registration ends in 6 days"), "{}", trouble.title);
 }

@@ -1,7 +1,7 @@
 //! What an administrator sees.
 
 use super::*;
-use crate::ops::{AccountView, JournalView, LoginView, PaceView};
+use crate::ops::{AccountView, JournalView, LoginView, PaceView, WarningView};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap()
@@ -23,6 +23,7 @@ fn good(mailbox: &str) -> AccountStatus {
             last_refresh: ago(20),
             next_refresh: Some(now() + std::time::Duration::from_mins(25)),
             access_token_until: None,
+            good_until_at_least: Some(now() + std::time::Duration::from_hours(24 * 89)),
         }),
         last_login: Some(LoginView { at: ago(3), user: mailbox.to_owned() }),
         next_probe: None,
@@ -41,6 +42,9 @@ fn good(mailbox: &str) -> AccountStatus {
         },
         empty_at: None,
         client_secret_expires: None,
+        expires: Vec::new(),
+        warnings: Vec::new(),
+        clock_ahead_seconds: None,
     }
 }
 
@@ -58,7 +62,18 @@ fn held(mailbox: &str) -> AccountStatus {
             remedy: format!("xoauth2-relay account release {mailbox}"),
         }),
         queue: QueueCounts { waiting: 14, held: 0, dead: 1, oldest: Some(ago(120)) },
-        client_secret_expires: Some("2027-05-01".to_owned()),
+        expires: vec![
+            ExpiryView { what: "client_secret".to_owned(), file: None, at: "2027-05-01T00:00:00Z".parse().unwrap() },
+            ExpiryView {
+                what: "certificate".to_owned(),
+                file: Some("/etc/relay/app.pem".to_owned()),
+                at: now() + std::time::Duration::from_hours(24 * 400),
+            },
+        ],
+        warnings: vec![WarningView {
+            text: "This machine's clock is 7 minutes ahead of Microsoft's: set up NTP".to_owned(),
+            remedy: "timedatectl set-ntp true".to_owned(),
+        }],
         ..good(mailbox)
     }
 }
@@ -66,8 +81,16 @@ fn held(mailbox: &str) -> AccountStatus {
 fn of(accounts: Vec<AccountStatus>) -> String {
     let queue = QueueCounts { waiting: 14, held: 0, dead: 1, oldest: None };
     let (version, hostname) = ("1.0".to_owned(), "relay".to_owned());
-    let status =
-        Status { version, hostname, started_at: ago(180), key: None, queue, accounts, removed_accounts: Vec::new() };
+    let status = Status {
+        version,
+        hostname,
+        started_at: ago(180),
+        key: None,
+        queue,
+        accounts,
+        removed_accounts: Vec::new(),
+        expires: Vec::new(),
+    };
     super::status(&status, now())
 }
 
@@ -95,14 +118,18 @@ lms@contoso.com: HELD since (50 minutes ago)
   queue        14 waiting, the oldest since (2 hours ago), 1 dead
   signed in    as lms@contoso.com, since (3 months ago)
   renewed      (20 minutes ago), again in 25 minutes
+  good until   (in 2 months) at least, even if nothing renews it
   login        Exchange last took it (3 minutes ago), as lms@contoso.com
+  warning      This machine's clock is 7 minutes ahead of Microsoft's: set up NTP. Then: timedatectl set-ntp true
   expires      the client secret on (in 164 days)
+               the certificate /etc/relay/app.pem on (in 400 days)
   pace         3 of 30 messages in the last minute, 120 of 10000 recipients in the last 24 hours
 
 good@contoso.com: good
   queue        0 waiting
   signed in    as good@contoso.com, since (3 months ago)
   renewed      (20 minutes ago), again in 25 minutes
+  good until   (in 2 months) at least, even if nothing renews it
   login        Exchange last took it (3 minutes ago)
   pace         3 of 30 messages in the last minute, 120 of 10000 recipients in the last 24 hours
 
