@@ -176,6 +176,7 @@ fn sign_in_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
         sheet.line("good until", &format!("{} at least, even if nothing renews it", both(*at, now)));
     }
     sheet.some("trouble", account.trouble.as_deref().map(|error| format!("renewing it fails: {error}")).as_deref());
+    sheet.some("", account.trouble_text.as_deref());
 }
 
 fn login_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {

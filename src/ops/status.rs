@@ -90,6 +90,9 @@ pub struct AccountStatus {
     pub probe_trouble: Option<String>,
     /// What the last refresh failed with, while it fails.
     pub trouble: Option<String>,
+    /// What that means, and what to do about it, if anything.
+    #[serde(default)]
+    pub trouble_text: Option<String>,
     /// The hold, if there is one.
     pub hold: Option<HoldView>,
     /// Why it pauses, if it does.
@@ -309,6 +312,9 @@ fn account_status(
         next_probe: standing.filter(|standing| standing.hold.is_none()).map(|standing| standing.prove_at),
         probe_trouble: standing.and_then(|standing| standing.unproven.clone()),
         trouble: sign_in.and_then(|sign_in| sign_in.problem.as_ref()).map(|problem| problem.error.clone()),
+        trouble_text: sign_in
+            .and_then(|sign_in| sign_in.problem.as_ref())
+            .map(|problem| problem.advice.sentence.clone()),
         hold: hold.map(|hold| hold_view(hold, sign_in)),
         pause: standing.and_then(|standing| standing.pause.clone()).map(|(until, error)| PauseView { until, error }),
         empty_at: hold.is_none().then(|| empty_at(account, queue.waiting, last_minute, now)).flatten(),

@@ -144,11 +144,11 @@ impl RawAnswer {
         let access = secret(&object, "access_token").ok_or_else(|| self.nonsense("JSON without access_token"))?;
         Ok(Tokens {
             access,
-            expires_in: seconds(object.get("expires_in")).map(|life| life.min(LONGEST_LIFE)),
+            expires_in: life(object.get("expires_in")).map(|life| life.min(LONGEST_LIFE)),
             refresh: secret(&object, "refresh_token"),
             // As Entra ID names it (24 hours for single-page applications), and as Keycloak does.
-            refresh_life: seconds(object.get("refresh_token_expires_in"))
-                .or_else(|| seconds(object.get("refresh_expires_in")))
+            refresh_life: life(object.get("refresh_token_expires_in"))
+                .or_else(|| life(object.get("refresh_expires_in")))
                 .map(|life| life.min(LONGEST_LIFE)),
             scope: text(&object, "scope", MAX_DESCRIPTION),
             date: self.date(),
@@ -168,7 +168,7 @@ impl RawAnswer {
                 .ok_or_else(|| missing("verification_uri"))?,
             verification_uri_complete: text(&object, "verification_uri_complete", MAX_DESCRIPTION),
             message: text(&object, "message", MAX_DESCRIPTION),
-            expires_in: seconds(object.get("expires_in")).unwrap_or(Duration::from_mins(15)).min(LONGEST_LIFE),
+            expires_in: life(object.get("expires_in")).unwrap_or(Duration::from_mins(15)).min(LONGEST_LIFE),
             // RFC 8628 section 3.2: 5 seconds if none is given.
             interval: seconds(object.get("interval")).unwrap_or(Duration::from_secs(5)).min(Duration::from_mins(1)),
         })
@@ -290,14 +290,19 @@ fn number(value: &Value) -> Option<u32> {
     }
 }
 
-/// Seconds as a number or, as older endpoints have it, as a string. Zero says nothing: nobody hands out what is over already.
+/// How long something lasts. Zero says nothing: nobody hands out what is over already.
+fn life(value: Option<&Value>) -> Option<Duration> {
+    seconds(value).filter(|span| !span.is_zero())
+}
+
+/// Seconds as a number or, as older endpoints have it, as a string.
 fn seconds(value: Option<&Value>) -> Option<Duration> {
     let seconds = match value? {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
         _ => return None,
     };
-    Duration::try_from_secs_f64(seconds).ok().filter(|span| !span.is_zero())
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn secret(object: &Map<String, Value>, field: &str) -> Option<Secret> {

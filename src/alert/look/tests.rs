@@ -29,6 +29,7 @@ fn account() -> AccountStatus {
             good_until_at_least: None,
         }),
         trouble: None,
+        trouble_text: None,
         hold: None,
         pause: None,
         queue: QueueCounts::default(),

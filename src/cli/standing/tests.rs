@@ -29,6 +29,7 @@ fn good(mailbox: &str) -> AccountStatus {
         next_probe: None,
         probe_trouble: None,
         trouble: None,
+        trouble_text: None,
         hold: None,
         pause: None,
         queue: QueueCounts::default(),
