@@ -67,7 +67,7 @@ async fn a_wrong_tenant() {
     assert_eq!(status, 400);
     assert!(page.contains("AADSTS90002: Tenant"), "{page}");
     login.paste(&page);
-    login.until("Not signed in yet: T").await;
+    login.until("Not signed in yet: There is no such tenant as").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
