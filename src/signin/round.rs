@@ -91,16 +91,18 @@ impl Round {
                     return Ok(tokens);
                 }
                 Err(error) => {
-                    if offer == Offer::Next {
-                        tracing::info!(account = %self.account.mailbox, %error, "next_client_secret does not work yet");
-                    }
-                    // The far side is in trouble: another secret would fare no better. That this one is new is no such trouble.
+                    // That this secret is new is no trouble of the far side's.
                     let of_any_age = Circumstances { secret_age: None, ..circumstances };
-                    let is_passing = matches!(judge(&error, &of_any_age).meaning, Meaning::TryAgain | Meaning::Wait(_));
+                    let meaning = judge(&error, &of_any_age).meaning;
+                    let is_passing = matches!(meaning, Meaning::TryAgain | Meaning::Wait(_));
                     let failure = self.failure(&error, offer, &credential, &circumstances);
                     refused = Some(and_then(refused.filter(|_| !is_passing), failure));
-                    if is_passing {
+                    // Another secret would fare no better: the far side is in trouble, or has taken this one and refused the sign-in.
+                    if is_passing || meaning == Meaning::SignInAgain {
                         break;
+                    }
+                    if offer == Offer::Next {
+                        tracing::info!(account = %self.account.mailbox, %error, "next_client_secret does not work yet");
                     }
                 }
             }
@@ -183,7 +185,8 @@ const SECRET_ID: &str = "The client secret has the form of a Secret ID: paste th
 const FIX: &str = "The app registration, the tenant or this configuration refuses it: correct what the message names, then release the account";
 
 /// Both failures of a round as one: what the current secret was told, with that of the next one in front. It passes if the current one's
-/// does, or if the next one has to be waited for. That the next one cannot be read makes no refusal of the current one pass.
+/// does, or if the next one has to be waited for. That the next one cannot be read makes no refusal of the current one pass, and no secret
+/// brings a dead sign-in back.
 fn and_then(first: Option<Failure>, second: Failure) -> Failure {
     let Some(first) = first else { return second };
     let mut codes = first.codes;
@@ -191,7 +194,7 @@ fn and_then(first: Option<Failure>, second: Failure) -> Failure {
     codes.sort_unstable();
     codes.dedup();
     let meaning = match (first.meaning, second.meaning) {
-        (wait @ Meaning::Wait(_), Meaning::SignInAgain | Meaning::FixConfiguration) => wait,
+        (wait @ Meaning::Wait(_), Meaning::FixConfiguration) => wait,
         (_, of_current) => of_current,
     };
     let advice = if first.advice.sentence == SECRET_ID { first.advice } else { second.advice };
@@ -276,11 +279,15 @@ mod tests {
 
         /// Asks once, after these refusals; the secrets it asked with, and what came of it.
         async fn ask(&self, refusals: &[(&str, u32)]) -> (Vec<String>, Result<Tokens, Failure>) {
+            self.ask_for(Want::Application, refusals).await
+        }
+
+        async fn ask_for(&self, want: Want, refusals: &[(&str, u32)]) -> (Vec<String>, Result<Tokens, Failure>) {
             for (error, code) in refusals {
                 self.scripted.then(Answer::refusal(error, *code));
             }
             let before = self.scripted.asked().len();
-            let outcome = self.round.clone().ask(Want::Application).await;
+            let outcome = self.round.clone().ask(want).await;
             let asked = self.scripted.asked().split_off(before);
             (asked.iter().map(|form| form["client_secret"].clone()).collect(), outcome)
         }
@@ -333,6 +340,21 @@ mod tests {
         let failure = bench.ask(&[WRONG, EXPIRED]).await.1.unwrap_err();
         assert_eq!(failure.meaning, Meaning::FixConfiguration);
         assert!(failure.advice.sentence.contains("expired"), "{}", failure.advice);
+    }
+
+    #[tokio::test]
+    async fn a_refused_sign_in_is_blamed_on_neither_secret() {
+        for (refusals, secrets) in
+            [(&[("invalid_grant", 50173)][..], &["next"][..]), (&[WRONG, ("invalid_grant", 50173)], &["next", "old"])]
+        {
+            let mut bench = Bench::with("old", Some("next")).await;
+            bench.account().grant = Grant::Delegated;
+            let (asked, outcome) = bench.ask_for(Want::Refresh(Secret::new("refresh-0")), refusals).await;
+            assert_eq!(asked, secrets);
+            let failure = outcome.unwrap_err();
+            assert_eq!(failure.meaning, Meaning::SignInAgain, "{failure:?}");
+            assert!(failure.advice.command.contains(" login "), "{}", failure.advice);
+        }
     }
 
     #[tokio::test]
