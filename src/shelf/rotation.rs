@@ -96,7 +96,8 @@ impl VaultShelf {
             (Ok(vault), None) => vault.clone(),
             (Err(_), found) => found.ok_or_else(|| VaultError::Missing(file.path().to_owned()))?,
         };
-        let keys = [new.clone()].into_iter().chain(on_disk).collect();
+        // Those in memory too: the file may be gone, or another one by now.
+        let keys = [new.clone()].into_iter().chain(old.all_keys()).collect();
         write(file, keys).await?;
         crash::point(crash::AFTER_NEW_KEY);
         // From here on both keys open, in memory as on disk: whatever becomes of the commit, nothing is lost.

@@ -334,6 +334,27 @@ async fn a_key_file_that_somebody_removed_is_made_good_by_a_rotation() {
 }
 
 #[tokio::test]
+async fn a_rotation_that_is_cut_off_leaves_every_key_on_disk_even_if_the_file_was_gone() {
+    let folder = Folder::new();
+    let shelf = folder.open().await;
+    shelf.save(sign_in(&lms(), "token")).await.unwrap();
+    let in_use = shelf.key().await.unwrap();
+    // Nothing can be written any more.
+    folder.store.clone().close().await;
+    let path = folder.key_file().path().to_owned();
+    std::fs::remove_file(&path).unwrap();
+    for was_replaced in [false, true] {
+        if was_replaced {
+            std::fs::write(&path, hex(9)).unwrap();
+        }
+        shelf.rotate(now()).await.unwrap_err();
+        let on_disk: Vec<KeyId> = folder.key_file().read().unwrap().iter().map(Key::id).collect();
+        assert!(on_disk.contains(&in_use), "{on_disk:?}");
+        assert_eq!(on_disk.contains(&id(9)), was_replaced);
+    }
+}
+
+#[tokio::test]
 async fn a_configured_key_is_replaced_in_three_steps_and_a_restart_between_them_loses_nothing() {
     let folder = Folder::new();
     let shelf = folder.open_file(&hex(1)).await;

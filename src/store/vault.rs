@@ -10,8 +10,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chacha20poly1305::XNonce;
 use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
 pub use key::{Key, KeyId};
@@ -34,7 +34,7 @@ pub struct Vault {
 
 /// A key at work; wiped when it goes.
 struct Keyed {
-    cipher: XChaCha20Poly1305,
+    key: Key,
     id: KeyId,
 }
 
@@ -106,6 +106,11 @@ impl Vault {
         self.first.id
     }
 
+    /// Every key that it opens with, the one that it seals with first: for a key file.
+    pub fn all_keys(&self) -> Vec<Key> {
+        self.keys().map(|keyed| keyed.key.clone()).collect()
+    }
+
     fn keys(&self) -> impl Iterator<Item = &Arc<Keyed>> {
         std::iter::once(&self.first).chain(&self.others)
     }
@@ -114,8 +119,8 @@ impl Vault {
     pub fn seal(&self, account: &Address, purpose: &str, plain: &Secret) -> Vec<u8> {
         let nonce: [u8; NONCE] = rand::random();
         let payload = Payload { msg: plain.expose().as_bytes(), aad: &bound_to(account, purpose) };
-        let Keyed { cipher, id } = &*self.first;
-        let sealed = cipher.encrypt(&XNonce::from(nonce), payload).expect("a text in memory is under 256 GiB");
+        let Keyed { key, id } = &*self.first;
+        let sealed = key.cipher().encrypt(&XNonce::from(nonce), payload).expect("a text in memory is under 256 GiB");
         [&[VERSION], &id.0[..], &nonce, &sealed].concat()
     }
 
@@ -128,7 +133,7 @@ impl Vault {
         };
         let nonce = XNonce::try_from(&head[1 + KEY_ID..]).map_err(|_| VaultError::Damaged)?;
         let payload = Payload { msg: text, aad: &bound_to(account, purpose) };
-        let plain = Zeroizing::new(key.cipher.decrypt(&nonce, payload).map_err(|_| VaultError::Damaged)?);
+        let plain = Zeroizing::new(key.key.cipher().decrypt(&nonce, payload).map_err(|_| VaultError::Damaged)?);
         let text = std::str::from_utf8(&plain).map_err(|_| VaultError::Damaged)?;
         Ok(Secret::new(text))
     }
@@ -143,7 +148,7 @@ pub fn sealed_with(sealed: &[u8]) -> Option<KeyId> {
 
 impl Keyed {
     fn new(key: &Key) -> Arc<Self> {
-        Arc::new(Self { cipher: key.cipher(), id: key.id() })
+        Arc::new(Self { key: key.clone(), id: key.id() })
     }
 }
 
