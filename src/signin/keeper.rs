@@ -501,6 +501,7 @@ impl Keeper {
         self.failures = 0;
         self.problem = None;
         self.hold = None;
+        self.refused = None;
         self.ask_again = false;
         self.announce = None;
         told.push(Action::Cleared(Why::SignedIn));

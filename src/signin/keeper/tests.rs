@@ -166,6 +166,17 @@ fn a_rotated_token_is_written_before_anything_is_published() {
 }
 
 #[test]
+fn what_was_said_of_an_earlier_sign_in_is_not_said_of_a_new_one() {
+    let mut bench = Bench::with(Some(stored("R1", Some("R0"))));
+    bench.fails(Meaning::SignInAgain).fails(Meaning::TryAgain);
+    bench.on(Event::SignedIn(Box::new(stored("N0", None))));
+    let (request, error) = (bench.request(), "AADSTS65001: no consent".to_owned());
+    let failure = Failure { error: error.clone(), ..failure(Meaning::SignInAgain) };
+    bench.on(Event::RefreshFailed { request, failure });
+    assert_eq!(bench.held().map(|hold| &hold.error), Some(&error));
+}
+
+#[test]
 fn the_predecessor_goes_once_the_new_one_has_worked() {
     let mut bench = Bench::signed_in();
     bench.after(36 * MINUTE);
