@@ -190,6 +190,11 @@ impl Keeper {
         matches!(self.work, Work::Loading | Work::Asking { .. } | Work::Writing(_))
     }
 
+    /// Whether a rotated token is only in memory, because the shelf did not take it.
+    pub fn has_unwritten(&self) -> bool {
+        matches!(self.work, Work::Unwritten(_))
+    }
+
     fn decide(&mut self, event: Event, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
         match event {
             Event::Started => self.load(),

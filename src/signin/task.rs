@@ -166,8 +166,11 @@ impl KeeperTask {
         tokio::task::spawn_blocking(move || files_of(&account)).await.ok()
     }
 
-    /// Lets a request under way end and its token be written.
+    /// Lets a request under way end and its token be written. What the shelf did not take so far is offered once more: it is nowhere else.
     async fn finish(&mut self) {
+        if self.keeper.has_unwritten() {
+            self.feed(Event::Asked).await;
+        }
         while self.keeper.is_busy() {
             let Some(done) = self.jobs.join_next().await else { return };
             self.feed(event_of(done)).await;
@@ -190,6 +193,11 @@ impl KeeperTask {
                 let _ = reply.send(saved);
             }
             Command::Account(account) => {
+                if account.grant != self.account.grant {
+                    // What is under way may be the only good refresh token, should the grant be changed back. Should that take too long, the
+                    // next start makes do with its predecessor.
+                    let _ = tokio::time::timeout(GRACE, self.finish()).await;
+                }
                 self.endpoint = TokenEndpoint::new(&account, self.timeouts);
                 self.keeper.change_grant(account.grant);
                 self.keeper.expect_refresh_life(refresh_life(&account));

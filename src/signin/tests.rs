@@ -319,6 +319,33 @@ async fn a_stop_lets_a_refresh_end_and_writes_its_token() {
 }
 
 #[tokio::test]
+async fn a_stop_offers_the_shelf_once_more_what_it_did_not_take() {
+    let scripted = Scripted::start().await;
+    let shelf = Arc::new(Stubborn::default());
+    shelf.rows.put(stored(&mailbox(), "refresh-0"));
+    shelf.full.store(true, Ordering::SeqCst);
+    let mut bench = Bench::start(vec![scripted.account("lms@contoso.com")], Arc::clone(&shelf));
+    assert!(matches!(bench.event().await, SignInEvent::Trouble { .. }));
+    shelf.full.store(false, Ordering::SeqCst);
+    bench.end().await;
+    assert_eq!(shelf.rows.peek(&mailbox()).unwrap().current, Secret::new("refresh-1"));
+}
+
+#[tokio::test]
+async fn a_token_that_is_rotated_while_the_grant_changes_is_kept() {
+    let scripted = Scripted::start().await;
+    scripted.close();
+    let bench = Bench::signed_in(&scripted);
+    bench.until(|_| scripted.asked().len() == 1).await;
+    let application = Account { grant: Grant::Application, ..scripted.account("lms@contoso.com") };
+    bench.config.send_replace(config(vec![application]));
+    scripted.open();
+    bench.until(|bench| bench.sign_ins.grant(&mailbox()) == Some(Grant::Application)).await;
+    assert_eq!(bench.on_shelf().as_deref(), Some("refresh-1"));
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn a_keeper_that_panics_is_told_of() {
     let scripted = Scripted::start().await;
     let shelf = Arc::new(Stubborn::default());
