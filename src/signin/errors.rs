@@ -106,9 +106,13 @@ impl Advice {
 
     /// For a sign-in that is there but cannot be opened.
     pub fn wrong_key(account: &Address) -> Self {
-        let sentence =
-            "The stored sign-in was sealed with another key: bring that key back, or sign in again".to_owned();
-        Self { sentence, command: format!("xoauth2-relay login {account}") }
+        let sentence = "The stored sign-in cannot be opened with the key at hand: put the right key back and release the account (no \
+                        restart is needed), or sign in again"
+            .to_owned();
+        let command = format!(
+            "the key is back: xoauth2-relay account release {account}; it is lost: xoauth2-relay login {account}"
+        );
+        Self { sentence, command }
     }
 }
 

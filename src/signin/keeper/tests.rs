@@ -434,6 +434,10 @@ fn a_sign_in_that_cannot_be_opened_is_held_and_looked_at_again() {
     let mut bench = Bench { keeper: Keeper::new(mailbox(), 0.0), now: start(), said: Vec::new() };
     bench.on(Event::Started).on(Event::Loaded(Err(ShelfError::WrongKey("sealed with another key".to_owned()))));
     assert_eq!(bench.held().map(|hold| hold.cause), Some(HoldCause::Key));
+    let advice = bench.held().map(|hold| hold.advice.to_string()).unwrap_or_default();
+    for command in ["xoauth2-relay account release lms@contoso.com", "xoauth2-relay login lms@contoso.com"] {
+        assert!(advice.contains(command), "{advice}");
+    }
     bench.on(Event::Asked);
     assert_eq!(bench.doings(), [&Action::Load]);
     bench.on(Event::Loaded(Err(ShelfError::Unavailable("busy".to_owned()))));
