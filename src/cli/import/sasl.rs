@@ -65,12 +65,24 @@ fn token(file: &Path, config: Option<&Settings>, beside: &Beside, hints: &mut Ve
     let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let read = account(&path, &Settings::parse(&text)?, config, beside)?;
     if let Some(proxy) = read.proxy {
-        hints.push(format!(
-            "sasl-xoauth2 asked for its tokens through the proxy {proxy}: the relay takes it from HTTPS_PROXY in its environment \
-             (systemctl edit xoauth2-relay, [Service] Environment=HTTPS_PROXY={proxy})."
-        ));
+        hints.push(proxy_hint(&proxy));
     }
     Ok(read.found)
+}
+
+/// What to do about the proxy. A user name and a password in its address are not repeated.
+fn proxy_hint(proxy: &str) -> String {
+    let (shown, also) = match proxy.rsplit_once('@') {
+        None => (proxy.to_owned(), ""),
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+            (format!("{scheme}…@{host}"), "; its user name and password are in the file, and belong in the place of …")
+        }
+    };
+    format!(
+        "sasl-xoauth2 asked for its tokens through the proxy {shown}: the relay takes it from HTTPS_PROXY in its environment \
+         (systemctl edit xoauth2-relay, [Service] Environment=HTTPS_PROXY={shown}{also})."
+    )
 }
 
 /// The configuration; the usual one need not be there.
@@ -87,4 +99,20 @@ fn config(file: Option<&Path>) -> anyhow::Result<Option<Settings>> {
         );
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_a_proxy_is_not_repeated() {
+        let plain = proxy_hint("http://proxy.contoso.com:3128");
+        assert!(plain.ends_with("Environment=HTTPS_PROXY=http://proxy.contoso.com:3128)."), "{plain}");
+        for proxy in ["http://jane:hun@ter2@proxy.contoso.com:3128", "jane:hunter2@proxy.contoso.com:3128"] {
+            let hint = proxy_hint(proxy);
+            assert!(hint.contains("…@proxy.contoso.com:3128"), "{hint}");
+            assert!(!hint.contains("jane") && !hint.contains("hun") && !hint.contains("ter2"), "{hint}");
+        }
+    }
 }
