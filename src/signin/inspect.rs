@@ -5,7 +5,7 @@
 
 use super::claims::Claims;
 use super::errors::Advice;
-use crate::config::{Account, Grant, Provider};
+use crate::config::{Account, Grant, Provider, is_guid};
 
 /// Exchange Online by its addresses - the public cloud's, those of the US government, 21Vianet's - and by its application id, which is
 /// the same everywhere.
@@ -217,16 +217,6 @@ fn client(claims: &Claims, account: &Account) -> Option<Finding> {
         account.client_id
     );
     Some(finding(Flaw::Client, sentence, format!("xoauth2-relay login {}", account.mailbox)))
-}
-
-/// `00000000-0000-0000-0000-000000000000`, whatever the digits.
-fn is_guid(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    parts.len() == 5
-        && parts
-            .iter()
-            .zip([8, 4, 4, 4, 12])
-            .all(|(part, length)| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
