@@ -180,7 +180,7 @@ async fn login_browser_wait(
 async fn login_browser_answer(
     State(ops): State<Ops>,
     Segment(mailbox): Segment<String>,
-    Json(redirect): Json<BrowserRedirect>,
+    Order(redirect): Order<BrowserRedirect>,
 ) -> Response {
     match address(&mailbox) {
         Ok(mailbox) => answer(async move { ops.login_browser_answer(&mailbox, &redirect).await }).await,
