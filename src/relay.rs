@@ -183,11 +183,11 @@ impl Relay {
         let sent = sent_lately(&self.store, &config, self.ops.clock.now(), is_new).await?;
         let config = Arc::new(config);
         self.config.send_replace(config.clone());
-        self.ops.schedule.tell(Event::Configured { config: config.clone(), sent });
-        // An account that is new in the configuration may be one of the original, of which this is a copy.
+        // An account that is new in the configuration may be one of the original, of which this is a copy: held before it can send.
         for hold in self.ops.shelf.identity().holds() {
             self.ops.schedule.tell(Event::Held(hold));
         }
+        self.ops.schedule.tell(Event::Configured { config: config.clone(), sent });
         // It is in force: what cannot be counted now, `status` tells later.
         let counts = self.store.counts().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "could not see whether mail waits for accounts that are gone");
@@ -476,9 +476,8 @@ async fn pass_on(
                 }));
             }
             Some(SignInEvent::Good { account, .. }) => inbox.tell(Event::SignInGood { account }),
-            Some(SignInEvent::Trouble { account, error, .. }) => {
-                tracing::warn!(%account, %error, "a refresh failed; it is tried again");
-            }
+            // Its keeper has logged it.
+            Some(SignInEvent::Trouble { .. }) => {}
             // Its keeper has panicked: the watcher over this task ends the relay.
             Some(SignInEvent::Broken { account }) => return bell.broken(account),
             None => return,
