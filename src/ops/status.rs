@@ -403,7 +403,7 @@ fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
         NotSignedIn | SignIn => format!("xoauth2-relay login {mailbox}"),
         Registration => format!("change what the error names, then: xoauth2-relay account release {mailbox}"),
         Login => format!("change what the reply names, then: xoauth2-relay account release {mailbox}"),
-        Key => format!("put the right key back and restart, or sign in anew: xoauth2-relay login {mailbox}"),
+        Key => format!("put the right key back, then: xoauth2-relay account release {mailbox}"),
         // The advice of the sign-in says when to sign in anew instead.
         Clone | Manual => format!("xoauth2-relay account release {mailbox}"),
     };

@@ -90,6 +90,16 @@ impl Credential {
         }
     }
 
+    /// What stays the same as long as the same secret or certificate is used: an assertion is another one each time, but its header names the
+    /// certificate or key.
+    pub(super) fn lasting(&self) -> Option<Secret> {
+        match self {
+            Self::None => None,
+            Self::Secret(secret) => Some(secret.clone()),
+            Self::Assertion(assertion) => assertion.expose().split('.').next().map(Secret::new),
+        }
+    }
+
     /// Whether it is a secret of the form that only the id of a secret has: copied from the wrong column.
     pub(super) fn is_secret_id(&self) -> bool {
         matches!(self, Self::Secret(secret) if is_guid(secret.expose()))

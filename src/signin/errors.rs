@@ -61,8 +61,7 @@ pub enum Flow {
 pub struct Circumstances {
     /// What was asked for.
     pub flow: Flow,
-    /// How long the secret or certificate shown has been in use, if it has never worked yet; `None` for one that is known to work,
-    /// and where there is none.
+    /// How long the secret or certificate shown has been in use; `None` where there is none, or nobody remembers.
     pub secret_age: Option<Duration>,
     /// How far this machine's clock is ahead of the endpoint's (negative: behind), if it is wrong.
     pub clock_skew: Option<SignedDuration>,

@@ -70,11 +70,7 @@ impl Round {
             if self.is_dropped(offer, &credential, &known) {
                 continue;
             }
-            self.note(&mut known, |known, account, now| match &credential {
-                Credential::Secret(secret) => known.seen(account, offer, secret, now),
-                Credential::None | Credential::Assertion(_) => None,
-            })
-            .await;
+            self.note(&mut known, |known, account, now| known.seen(account, offer, &credential.lasting()?, now)).await;
             let asking = Asking::now(want.flow(), self.clock.now());
             let answer = match &want {
                 Want::Refresh(refresh_token) => endpoint.refresh(refresh_token, &credential).await,
@@ -157,7 +153,8 @@ impl Round {
 
     /// What is known of the secrets. Without any there is nothing to know.
     async fn recall(&self) -> KnownSecrets {
-        if self.account.client_secret.is_none() {
+        let Account { client_secret, certificate, federated_token, .. } = &*self.account;
+        if client_secret.is_none() && certificate.is_none() && federated_token.is_none() {
             return KnownSecrets::default();
         }
         let facts = self.shelf.facts(&self.account.mailbox).await.unwrap_or_else(|error| {

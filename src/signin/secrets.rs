@@ -48,11 +48,10 @@ impl KnownSecrets {
         self.says(DROPPED, old).is_some()
     }
 
-    /// For how long this secret has been in use.
+    /// For how long this secret or certificate has been in use.
     pub(super) fn age(&self, offer: Offer, credential: &Credential, now: Timestamp) -> Option<Duration> {
-        let Credential::Secret(secret) = credential else { return None };
         // A clock that went back must not make it new for ever.
-        self.says(seen(offer), secret).map(|fact| now.duration_since(fact.at).unsigned_abs())
+        self.says(seen(offer), &credential.lasting()?).map(|fact| now.duration_since(fact.at).unsigned_abs())
     }
 
     /// The fact to learn when a secret is seen for the first time.
@@ -143,6 +142,10 @@ mod tests {
         let minutes = Duration::from_mins(14);
         assert_eq!(known.age(Offer::Next, &shown, now() + minutes), Some(minutes));
         assert_eq!(known.age(Offer::Current, &shown, now()), None);
+        let signed = |jwt: &str| Credential::Assertion(Secret::new(jwt));
+        known.learn(known.seen(&account(), Offer::Current, &signed("head.one.x").lasting().unwrap(), now()).unwrap());
+        assert_eq!(known.age(Offer::Current, &signed("head.two.y"), now() + minutes), Some(minutes));
+        assert_eq!(known.age(Offer::Current, &signed("other.two.y"), now() + minutes), None);
         assert_eq!(known.age(Offer::Next, &Credential::Secret(Secret::new("other")), now()), None);
         assert_eq!(known.age(Offer::Next, &shown, now() - minutes), Some(minutes), "the clock went back");
         assert_eq!(known.seen(&account(), Offer::Next, &secret, now() + minutes), None);
