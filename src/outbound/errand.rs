@@ -22,6 +22,8 @@ pub(super) enum Errand<'a> {
 /// What came of it.
 pub(super) struct Done {
     pub(super) attempt: Attempt,
+    /// What is to be remembered of its login, once what became of the message is on disk.
+    pub(super) learnt: Vec<Change>,
     /// The account's hold, if its login was refused for good.
     pub(super) hold: Option<Hold>,
 }
@@ -38,11 +40,9 @@ impl Sender {
         loop {
             let user = order.user().clone();
             let attempt = self.once(account, errand, &token, &user).await;
-            if attempt.session == Session::New {
-                self.logged_in(account, &user).await;
-            }
+            let learnt = if attempt.session == Session::New { self.logged_in(account, &user) } else { Vec::new() };
             let Err(AttemptError::Login { reply, .. }) = &attempt.result else {
-                return Ok(Done { attempt, hold: None });
+                return Ok(Done { attempt, learnt, hold: None });
             };
             match order.refused(reply) {
                 Next::OtherUser => continue,
@@ -58,7 +58,7 @@ impl Sender {
                 Next::Hold => {}
             }
             let hold = Some(self.refused(account, order.refusals()));
-            return Ok(Done { attempt, hold });
+            return Ok(Done { attempt, learnt, hold });
         }
     }
 
@@ -86,18 +86,24 @@ impl Sender {
     }
 
     /// Exchange takes the login: it is remembered as whom, and nobody needs to ask for a day.
-    async fn logged_in(&self, account: &Account, user: &Address) {
+    fn logged_in(&self, account: &Account, user: &Address) -> Vec<Change> {
         let (mailbox, at) = (account.mailbox.clone(), self.clock.now());
         let learnt = self.user_names.taken(account, user, at);
         self.schedule.tell(Event::LoginTaken { account: mailbox.clone(), at });
-        let Some(learnt) = learnt else { return };
+        let Some(learnt) = learnt else { return Vec::new() };
         let mut changes = vec![Change::Learn(learnt.fact)];
         if learnt.is_news && account.login != account.mailbox {
             let text = format!("Exchange takes the login as {user}");
             tracing::info!(account = %mailbox, %user, "Exchange takes the login");
             changes.push(Change::Note(JournalEntry { at, message: None, account: Some(mailbox), text }));
         }
-        for change in changes {
+        changes
+    }
+
+    /// Writes what was learnt. It waits for the disk, and a message whose outcome is not written would be sent again after a crash: so that goes
+    /// first.
+    pub(super) async fn learn(&self, account: &Account, learnt: Vec<Change>) {
+        for change in learnt {
             // What cannot be written now is learnt again with the first login after a restart.
             if let Err(error) = self.store.commit(change).await {
                 tracing::warn!(account = %account.mailbox, %error, "could not write as whom Exchange takes the login");

@@ -71,7 +71,12 @@ impl Courier for Sender {
             Err(error) => return self.without_token(account, &stored, error).await,
         };
         match self.run(account, &Errand::Deliver(&stored, &body), token, self.order(account)).await {
-            Ok(done) => self.settle(&config.queue, account, stored, done).await,
+            Ok(mut done) => {
+                let learnt = std::mem::take(&mut done.learnt);
+                let outcome = self.settle(&config.queue, account, stored, done).await;
+                self.learn(account, learnt).await;
+                outcome
+            }
             Err(error) => self.without_token(account, &stored, error).await,
         }
     }
@@ -81,6 +86,7 @@ impl Courier for Sender {
         let token = self.sign_ins.refresh_now(&mailbox).await.map_err(|error| error.to_string())?;
         let order = self.order(&account).with_fresh_token();
         let done = self.run(&account, &Errand::Prove, token, order).await.map_err(|error| error.to_string())?;
+        self.learn(&account, done.learnt).await;
         match done.hold.and_then(|hold| hold.reply) {
             Some(reply) => Err(reply),
             None => done.attempt.result.map(|_| ()).map_err(|error| said(&error)),
@@ -97,10 +103,13 @@ impl Courier for Sender {
         };
         match done {
             Ok(Done { hold: Some(hold), .. }) => Proved::Held(hold),
-            Ok(Done { attempt, .. }) => match attempt.result {
-                Ok(_) => Proved::Taken,
-                Err(error) => Proved::Failed(error.to_string()),
-            },
+            Ok(Done { attempt, learnt, .. }) => {
+                self.learn(&account, learnt).await;
+                match attempt.result {
+                    Ok(_) => Proved::Taken,
+                    Err(error) => Proved::Failed(error.to_string()),
+                }
+            }
             Err(NoToken::Held { cause, error, codes }) => {
                 Proved::Held(sign_in_hold(&account, cause, error, codes, self.clock.now()))
             }
@@ -143,7 +152,7 @@ impl Sender {
     }
 
     async fn settle(&self, queue: &Queue, account: &Account, stored: Stored, done: Done) -> Outcome {
-        let (Done { attempt, hold }, at) = (done, self.clock.now());
+        let (Done { attempt, hold, .. }, at) = (done, self.clock.now());
         match attempt.result {
             Ok(ref verdicts) => self.settle_verdicts(queue, account, &stored, &attempt, verdicts, at).await,
             Err(AttemptError::Body { ref source }) if is_lost(source) => {

@@ -71,7 +71,12 @@ async fn the_user_that_exchange_takes_is_found_out_once_and_mail_leaves_as_the_m
         assert_eq!(rig.send().await.0, user, "{policy:?}");
         assert_eq!(rig.logins(), (logins.0 + 1, logins.1), "{policy:?}: known after a restart");
         let shown = rig.relay.ops().account_show(&mailbox()).await.unwrap();
-        assert!(shown.journal.iter().any(|line| line.text == format!("Exchange takes the login as {user}")));
+        let learnt = format!("Exchange takes the login as {user}");
+        assert!(shown.journal.iter().any(|line| line.text == learnt));
+        let journal = rig.relay.ops().store.recent_journal(100).await.unwrap();
+        let sent = journal.iter().position(|line| line.message.is_some());
+        let learnt = journal.iter().position(|line| line.text == learnt);
+        assert!(sent < learnt, "until it is written that a mail has left, nothing else is: {journal:?}");
         rig.stop().await;
     }
 }
