@@ -132,9 +132,15 @@ impl DeviceLogin {
     /// Asks for a code. Show [`Self::message`] to the person, then [`Self::wait`].
     pub async fn start(account: &Account, tools: &LoginTools) -> Result<Self, LoginError> {
         let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
-        let (offer, credential) = first_credential(account, tools).await?;
+        let (mut offer, proof) = first_credential(account, tools).await?;
         let asking = Asking::now(Flow::DeviceCode, tools.clock.now());
-        let answer = endpoint.device_grant(&credential).await;
+        let mut answer = endpoint.device_grant(&proof).await;
+        // Entra ID looks at the secret only later; others do so here.
+        if offer == Offer::Next && matches!(&answer, Some(Err(error)) if is_about_client(error)) {
+            offer = Offer::Current;
+            let proof = credential(&tools.secrets, account, offer, tools.clock.now()).await?;
+            answer = endpoint.device_grant(&proof).await;
+        }
         let answer = answer.ok_or_else(|| LoginError::NoDeviceFlow {
             account: account.mailbox.clone(),
             with_browser: account.endpoints.authorize.is_some(),
@@ -559,10 +565,12 @@ mod tests {
             .then(Answer::tokens(&access_of("lms@contoso.com"), "refresh-9"));
         let login = DeviceLogin::start(&account, &tools).await.unwrap();
         login.wait(&tools, &CancellationToken::new()).await.unwrap();
+        scripted.then(Answer::refusal("invalid_client", 7_000_215)).then(Answer::json(200, GRANT));
+        DeviceLogin::start(&account, &tools).await.unwrap();
         account.next_client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
         take_in(&account, Secret::new("x"), &tools).await.unwrap();
         let asked: Vec<_> = scripted.asked().iter().map(|form| form["client_secret"].clone()).collect();
-        assert_eq!(asked.join(" ").replace("~secret", ""), "new new old new new old old");
+        assert_eq!(asked.join(" ").replace("~secret", ""), "new new old new new old new old old");
     }
 
     #[tokio::test]
