@@ -95,14 +95,23 @@ impl Http {
         }
         let text = String::from_utf8(body).ok()?;
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let url = self.url.expose();
-        let mut secrets =
-            url.path_segments().into_iter().flatten().chain(url.query()).chain([url.username()]).chain(url.password());
         let is_plain = !line.starts_with('<') && !line.chars().any(char::is_control);
-        if line.is_empty() || !is_plain || secrets.any(|part| part.len() > 3 && line.contains(part)) {
+        if line.is_empty() || !is_plain || self.repeats_address(&line) {
             return None;
         }
         Some(line.chars().take(LONGEST_SAID).collect())
+    }
+
+    /// Whether something of the address stands in it. What is escaped in an address may be repeated as it was meant, so only letters and
+    /// digits are compared.
+    fn repeats_address(&self, line: &str) -> bool {
+        let url = self.url.expose();
+        let values = url.query().into_iter().flat_map(|query| query.split('&'));
+        let values = values.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let parts = url.path_segments().into_iter().flatten().chain(values);
+        let mut parts = parts.chain([url.username()]).chain(url.password()).map(letters);
+        let line = letters(line);
+        parts.any(|part| part.len() > 3 && line.contains(&part))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> SendError {
@@ -112,6 +121,18 @@ impl Http {
             format!("cannot reach {}: {}", self.url, in_words(&error.without_url()))
         })
     }
+}
+
+/// The letters and digits of a text, apart from those of `%2B` and its like.
+fn letters(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut letters = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let is_escape = piece.len() >= 2 && piece.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+        letters.push_str(if is_escape { &piece[2..] } else { piece });
+    }
+    letters.retain(char::is_alphanumeric);
+    letters
 }
 
 /// The innermost causes: reqwest's outer ones tell an administrator nothing.
@@ -140,7 +161,8 @@ mod tests {
     async fn server(status: u16, headers: [(&'static str, &'static str); 1], body: &'static str) -> HookUrl {
         let answer = move || async move { (StatusCode::from_u16(status).unwrap(), headers, body) };
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://user:passw0rd@{}/services/hunter2?key=s3cret", socket.local_addr().unwrap());
+        let url =
+            format!("http://user:passw0rd@{}/services/hunter2?key=s3cret%2fT0KEN&x", socket.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(socket, Router::new().fallback(answer)).await });
         HookUrl::parse(&url).unwrap()
     }
@@ -162,7 +184,9 @@ mod tests {
                 " answered 403 (invalid_token): the address or its token is not good (any more)",
             ),
             (400, none, "no /services/hunter2 here", " answered 400"),
-            (400, none, "key=s3cret is wrong", " answered 400"),
+            (400, none, "key=s3cret%2fT0KEN is wrong", " answered 400"),
+            (400, none, "s3cret/T0KEN is 100% wrong", " answered 400"),
+            (400, none, "no key is 100% right", " answered 400 (no key is 100% right)"),
             (400, none, "passw0rd?", " answered 400"),
             (500, none, "<html><title>Oops</title></html>", " answered 500"),
             (
