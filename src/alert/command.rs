@@ -14,6 +14,8 @@ use super::receiver::SendError;
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// How much of what it printed is logged, in characters.
 const LONGEST_SAID: usize = 200;
+/// What is shorter is no secret, in octets: `mail` may well be said.
+const SHORTEST_SECRET: usize = 8;
 /// What it gets of the relay's own environment, which may hold secrets otherwise.
 const PASSED_ON: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
@@ -41,7 +43,7 @@ async fn run_within(limit: Duration, words: &[String], notice: &Notice) -> Resul
     let output =
         ended.map_err(|_| SendError::new(format!("{program} took longer than {} seconds", limit.as_secs())))?;
     let output = output.map_err(|error| SendError::new(format!("{program} cannot be waited for: {error}")))?;
-    let said = said(&output).map(|said| format!(": {said}")).unwrap_or_default();
+    let said = said(&output, arguments).map(|said| format!(": {said}")).unwrap_or_default();
     match output.status.code() {
         Some(0) => Ok(format!("{program} ended well{said}")),
         Some(code) => Err(SendError::new(format!("{program} failed with exit code {code}{said}"))),
@@ -78,11 +80,15 @@ fn variables(notice: &Notice) -> [(&'static str, String); 5] {
     ]
 }
 
-/// The first line of what it printed: of its errors, if there are any.
-fn said(output: &Output) -> Option<String> {
+/// The first line of what it printed: of its errors, if there are any. Left out if it repeats an argument, which may be a secret.
+fn said(output: &Output, arguments: &[String]) -> Option<String> {
     let text = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
     let text = String::from_utf8_lossy(text);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let mut values = arguments.iter().map(|word| word.split_once('=').map_or(word.as_str(), |(_, value)| value));
+    if values.any(|value| value.len() >= SHORTEST_SECRET && line.contains(value)) {
+        return None;
+    }
     Some(line.chars().filter(|c| !c.is_control()).take(LONGEST_SAID).collect())
 }
 
@@ -127,6 +133,12 @@ mod tests {
             ),
         ] {
             assert_eq!(run(&words, &notice).await.unwrap_err().text, error);
+        }
+        for (script, said) in
+            [("echo \"no $0, $1\"", ": no mail, 12"), ("echo \"no $2\"", ""), ("echo \"no ${2#*=}\"", "")]
+        {
+            let words = [sh(script), ["mail", "12", "--token=hunter2-hunter2"].map(str::to_owned).to_vec()].concat();
+            assert_eq!(run(&words, &notice).await.unwrap(), format!("/bin/sh ended well{said}"));
         }
         let error = run_within(Duration::ZERO, &sh("exec sleep 600"), &notice).await.unwrap_err();
         assert_eq!(error.text, "/bin/sh took longer than 0 seconds");
