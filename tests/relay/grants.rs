@@ -79,7 +79,7 @@ impl Rig {
 }
 
 /// A certificate and its RSA key, in `cert.pem` and `key.pem`; the certificate.
-fn write_certificate(folder: &Path) -> String {
+pub fn write_certificate(folder: &Path) -> String {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem();
     std::fs::write(folder.join("cert.pem"), &certificate).unwrap();

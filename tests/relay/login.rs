@@ -27,13 +27,13 @@ fn http() -> Client {
 }
 
 /// Status and text of a page.
-async fn get(address: &str) -> (u16, String) {
+pub async fn get(address: &str) -> (u16, String) {
     let response = http().get(address).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
 /// Signs in on the provider's page: the address to which the browser is sent.
-async fn decide(address: &str, person: &str, action: &str) -> String {
+pub async fn decide(address: &str, person: &str, action: &str) -> String {
     let mut form: HashMap<String, String> = Url::parse(address).unwrap().query_pairs().into_owned().collect();
     form.extend([("mailbox", person), ("action", action)].map(|(name, value)| (name.to_owned(), value.to_owned())));
     let page = address.split('?').next().unwrap();

@@ -111,7 +111,7 @@ impl Scene {
 }
 
 /// As Python's `cryptography` seals with a password.
-fn fernet(password: &str, salt: [u8; 16], text: &str) -> String {
+pub fn fernet(password: &str, salt: [u8; 16], text: &str) -> String {
     let mut key = [0; 32];
     let iterations = 1000.try_into().unwrap();
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.as_bytes(), &mut key);

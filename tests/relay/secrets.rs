@@ -1,9 +1,13 @@
 //! No secret is ever printed: the real program at `log = "trace"` is led through everything that touches a secret, and all that it said, and what it
 //! left on disk unsealed, is searched for them.
 //!
-//! A new command goes into [`LOOKS`] or [`LOOKS_AWAY`]; whatever else has to do with secrets gets a line in [`everything`].
+//! A new command goes into [`LOOKS`] or [`LOOKS_AWAY`]; whatever else has to do with secrets gets a line in [`everything`],
+//! or in one of the files beside it.
 
-use std::fmt::Write as _;
+mod ear;
+mod people;
+mod registration;
+
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -12,10 +16,11 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 use xoauth2_relay::simulator::{Fault, Options, Simulator};
 
+use self::ear::Ear;
 use crate::command_line::{Daemon, free_port, program};
 use crate::support::{Client, MAILBOX, PATIENCE, blocking, configuration, quick};
 
@@ -49,77 +54,6 @@ const WRONG_REFRESH_TOKEN: &str = "1.AX0A-a-refresh-token/that+nobody-has-issued
 /// In the configuration where it does not belong.
 const MISPLACED: &str = "mIsplaced/secret+Value&0123456789";
 
-/// All that was said, by whom, and all that must not be in it.
-#[derive(Default)]
-struct Ear {
-    said: Vec<(String, String)>,
-    secrets: Vec<(String, String)>,
-}
-
-impl Ear {
-    fn hear(&mut self, who: impl Into<String>, what: &[u8]) {
-        // Secrets are ASCII: they survive this whatever is around them.
-        self.said.push((who.into(), String::from_utf8_lossy(what).into_owned()));
-    }
-
-    fn keep(&mut self, name: &str, secret: &str) {
-        if !self.secrets.iter().any(|(_, known)| known == secret) {
-            self.secrets.push((name.to_owned(), secret.to_owned()));
-        }
-    }
-
-    /// Where which secret was found in which form.
-    fn leaks(&self) -> Vec<String> {
-        let mut leaks = Vec::new();
-        for (name, secret) in &self.secrets {
-            for (form, text) in forms(secret) {
-                for (who, said) in &self.said {
-                    if let Some(at) = said.find(&text) {
-                        let around: String = said[..at].chars().rev().take(200).collect();
-                        let around: String = around.chars().rev().collect();
-                        leaks.push(format!("{who} told {name} ({form}) behind: {around}"));
-                    }
-                }
-            }
-        }
-        leaks
-    }
-}
-
-/// The faces under which a secret may slip out.
-fn forms(secret: &str) -> Vec<(&'static str, String)> {
-    let mut forms = vec![("as it is", secret.to_owned())];
-    // The beginning of a token is enough to recognise it, and a log that cuts off long lines still has that.
-    if secret.len() > 40 {
-        forms.push(("its first 16 characters", secret.chars().take(16).collect()));
-        forms.push(("its last 16 characters", secret.chars().skip(secret.chars().count() - 16).collect()));
-    }
-    let hex = secret.bytes().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    forms.push(("hex", hex.to_uppercase()));
-    forms.push(("hex", hex));
-    let listed = secret.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
-    forms.push(("octets", listed));
-    let json = serde_json::to_string(secret).unwrap();
-    forms.push(("JSON", json.trim_matches('"').to_owned()));
-    forms.push(("Debug", format!("{secret:?}").trim_matches('"').to_owned()));
-    let url = reqwest::Url::parse_with_params("http://relay/", [("v", secret)]).unwrap();
-    forms.push(("in a URL", url.query().unwrap().trim_start_matches("v=").to_owned()));
-    // Within a longer text it begins at any of three places of a group of four letters.
-    for shift in 0..3 {
-        let shifted = [&vec![b'\0'; shift], secret.as_bytes()].concat();
-        let whole = shifted.len() / 3 * 3;
-        for alphabet in [STANDARD.encode(&shifted[..whole]), URL_SAFE_NO_PAD.encode(&shifted[..whole])] {
-            let from = if shift == 0 { 0 } else { 4 };
-            forms.push(("base64", alphabet[from..].to_owned()));
-        }
-    }
-    forms.dedup_by(|one, other| one.1 == other.1);
-    forms
-}
-
 /// The program in a folder, and whoever listens to it.
 struct Site {
     simulator: Simulator,
@@ -151,10 +85,14 @@ impl Site {
         let lines = text.lines().map(|line| if line.starts_with("client_secret") { &from_file } else { line });
         let text = format!("log = \"trace\"\n{}\n", lines.collect::<Vec<_>>().join("\n"));
         assert!(text.contains("client-secret"), "{text}");
-        let config = folder.path().join("relay.toml");
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(folder.path().join("relay.toml"), text).unwrap();
         std::fs::write(&file, CLIENT_SECRET).unwrap();
 
+        Self::at(simulator, folder, door, checked)
+    }
+
+    /// With the configuration in `folder`.
+    fn at(simulator: Simulator, folder: TempDir, door: SocketAddr, checked: SocketAddr) -> Self {
         let mut ear = Ear::default();
         for (name, secret) in [
             ("the client secret", CLIENT_SECRET),
@@ -168,7 +106,7 @@ impl Site {
         ] {
             ear.keep(name, secret);
         }
-        let stderr = config.with_file_name("stderr");
+        let (config, stderr) = (folder.path().join("relay.toml"), folder.path().join("stderr"));
         Self { simulator, daemon: Daemon::at(config, door, stderr), checked, folder, ear }
     }
 
@@ -219,6 +157,34 @@ impl Site {
             assert!(since.elapsed() < PATIENCE, "{what} never came true of {status:#}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The key of the sign-ins as it is now, and those before it if they are still there.
+    fn keep_keys(&mut self) {
+        for key in std::fs::read_to_string(self.folder.path().join("data/key")).unwrap_or_default().lines() {
+            self.ear.keep("a key", key.trim());
+        }
+    }
+
+    /// Ends the daemon in order, and hears its last words.
+    fn stop(&mut self) {
+        assert_eq!(self.daemon.terminate(), Some(0), "{}", self.daemon.said());
+        self.look();
+    }
+
+    fn assert_nothing_was_told(&mut self) {
+        self.keep_keys();
+        let issued = self.simulator.issued_secrets();
+        assert!(issued.len() > 8, "tokens were rotated: {}", issued.len());
+        for token in issued {
+            self.ear.keep("a token", &token);
+        }
+        let log = self.daemon.said();
+        assert!(log.contains("TRACE") && log.contains("DEBUG"), "the log was to tell everything");
+        let heard: usize = self.ear.said.iter().map(|(_, said)| said.len()).sum();
+        assert!(heard > 100_000, "only {heard} octets were heard");
+        let leaks = self.ear.leaks();
+        assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n\n"));
     }
 
     fn until_held(&mut self, cause: &str) {
@@ -294,6 +260,10 @@ fn misplaced() -> Vec<String> {
         format!("token_url = \"http://svc:{MISPLACED}@login.example/token\""),
         format!("smtp = \"svc:{MISPLACED}@smtp.example:587\""),
         format!("scopes = \"{MISPLACED}\""),
+        format!("next_client_secret = [\"{MISPLACED}\"]"),
+        format!("certificate = \"{MISPLACED}\""),
+        format!("certificate = {{ certificate = \"cert.pem\", key = {{ text = \"{MISPLACED}\" }} }}"),
+        format!("federated_token = [\"{MISPLACED}\"]"),
     ];
     let mut texts: Vec<String> =
         in_account.iter().map(|line| format!("[[account]]\n{account}{line}\nsend_as = 3\n")).collect();
@@ -309,6 +279,14 @@ fn misplaced() -> Vec<String> {
         format!("[[app]]\nname = \"moodle\"\npassword = {{ command = [\"{MISPLACED}\"] }}"),
         format!("[[app]]\nname = \"moodle\"\npassword = {{ env = [\"{MISPLACED}\"] }}"),
         format!("[[listener]]\naddress = \"127.0.0.1:0\"\npassword = \"{MISPLACED}\""),
+        format!("[alert]\nwebhook = \"{MISPLACED}\""),
+        format!("[alert]\nwebhook = [{{ uri = \"https://hooks.example/{MISPLACED}\" }}]"),
+        format!("[alert]\nwebhook = [{{ url = \"http://hooks.example/{MISPLACED}\" }}]"),
+        format!("[alert]\nwebhook = [{{ url = \"ftp://svc:{MISPLACED}@hooks.example/\" }}]"),
+        format!("[alert]\nwebhook = [{{ url = \"https://hooks.example/{MISPLACED}\", format = \"xml\" }}]"),
+        format!("[alert]\nheartbeat_url = [\"{MISPLACED}\"]"),
+        format!("[alert]\nheartbeat_url = \"hooks.example/{MISPLACED}\""),
+        format!("[alert]\ncommand = \"page --token={MISPLACED}\""),
     ] {
         let (top, below) = if line.starts_with("key") { (line.as_str(), "") } else { ("", line.as_str()) };
         texts.push(format!("{top}\n[[account]]\n{account}send_as = 3\n{below}\n"));
@@ -324,19 +302,7 @@ async fn no_secret_is_printed_whatever_happens() {
         site
     })
     .await;
-    let key = std::fs::read_to_string(site.folder.path().join("data/key")).unwrap();
-    site.ear.keep("the key", key.trim());
-    let issued = site.simulator.issued_secrets();
-    assert!(issued.len() > 8, "tokens were rotated: {}", issued.len());
-    for token in issued {
-        site.ear.keep("a token", &token);
-    }
-    let log = site.daemon.said();
-    assert!(log.contains("TRACE") && log.contains("DEBUG"), "the log was to tell everything");
-    let heard: usize = site.ear.said.iter().map(|(_, said)| said.len()).sum();
-    assert!(heard > 100_000, "only {heard} octets were heard");
-    let leaks = site.ear.leaks();
-    assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n\n"));
+    site.assert_nothing_was_told();
     site.simulator.stop().await;
 }
 
@@ -483,32 +449,4 @@ fn control_is_misused(site: &mut Site) {
     let nobody =
         post("/accounts/nobody@contoso.com/login/refresh-token", &format!("{{\"refresh_token\": \"{MISPLACED}\"}}"));
     ask_control(&mut site.ear, &data, &nobody);
-}
-
-/// The search itself: it finds a secret in each of the ways in which one slips out.
-#[test]
-fn a_secret_is_found_however_it_is_written() {
-    let secret = CLIENT_SECRET;
-    let url = reqwest::Url::parse_with_params("http://relay/", [("client_secret", secret)]).unwrap();
-    let mut said = vec![
-        format!("the secret is {secret}."),
-        serde_json::json!({ "client_secret": secret }).to_string(),
-        format!("{:?}", Some(secret)),
-        url.to_string(),
-        format!("{:?}", secret.as_bytes()),
-        format!("only {} and no more", &secret[..16]),
-        secret.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")),
-    ];
-    for before in ["", "u", "us", "user=svc@contoso.com\x01auth=Bearer "] {
-        said.push(STANDARD.encode(format!("{before}{secret}\x01\x01")));
-        said.push(URL_SAFE_NO_PAD.encode(format!("{before}{secret}\x01\x01")));
-    }
-    for said in said {
-        let mut ear = Ear::default();
-        ear.keep("a secret", secret);
-        ear.hear("somebody", b"nothing to see");
-        assert!(ear.leaks().is_empty());
-        ear.hear("somebody", said.as_bytes());
-        assert!(!ear.leaks().is_empty(), "not found in {said}");
-    }
 }
