@@ -13,6 +13,7 @@ mod standing;
 mod when;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -326,7 +327,7 @@ async fn account(path: &std::path::Path, client: &Client, command: AccountComman
             None => println!("{mailbox} is released, and its sign-in works; see `xoauth2-relay status`"),
             Some(problem) => {
                 println!("{mailbox} was released, but its sign-in does not work: {}", show::printable(&problem));
-                println!("If that does not pass: xoauth2-relay login {mailbox}");
+                println!("If that does not pass by itself, `xoauth2-relay status` says what to do");
             }
         },
     }
@@ -334,10 +335,14 @@ async fn account(path: &std::path::Path, client: &Client, command: AccountComman
 }
 
 fn print<T: Serialize>(output: &Json, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<ExitCode> {
-    if output.json {
-        println!("{}", serde_json::to_string_pretty(value).context("the answer cannot be written as JSON")?);
+    let text = if output.json {
+        serde_json::to_string_pretty(value).context("the answer cannot be written as JSON")?
     } else {
-        println!("{}", text().trim_end());
+        text()
+    };
+    match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+        // Whoever has read enough closes the pipe, as in `status | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        written => written.context("the answer cannot be printed").map(|()| ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -272,6 +272,14 @@ async fn what_stands_in_the_way_of_a_start_is_said_in_one_line() {
         assert_fails(&run(&daemon.config, &["health"]), 3, "the relay is not running: nobody answers on");
         daemon.start(&[]);
         assert_fails(&run(&daemon.config, &["run"]), 1, "another xoauth2-relay is running on");
+        for arguments in [&["status"][..], &["status", "--json"]] {
+            let mut status = program(&daemon.config);
+            let mut status = status.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // As `status | head` does once it has seen enough.
+            drop(status.stdout.take());
+            let ended = status.wait_with_output().unwrap();
+            assert_eq!((ended.status.code(), self::text(&ended.stderr).as_str()), (Some(0), ""), "{arguments:?}");
+        }
         assert_fails(&run(&another, &["run"]), 1, &format!("cannot listen on {}: another program", daemon.door));
         assert_eq!(daemon.terminate(), Some(0));
 
