@@ -19,7 +19,8 @@ const OTHERS_PASS: u32 = 0o001;
 pub fn seen_by_others(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else { return false };
     let Ok(file) = path.metadata() else { return false };
-    if file.mode() & OTHERS_READ_OR_WRITE == 0 || is_kept_by_a_manager(&path) {
+    // The remedy for a file would shut everybody out of a folder.
+    if !file.is_file() || file.mode() & OTHERS_READ_OR_WRITE == 0 || is_kept_by_a_manager(&path) {
         return false;
     }
     let passes = |folder: &Path| folder.metadata().is_ok_and(|folder| folder.mode() & OTHERS_PASS != 0);
@@ -73,6 +74,8 @@ mod tests {
             assert_eq!(seen_by_others(&file), expected, "{of_folder:o} {of_file:o}");
         }
         assert!(!seen_by_others(&folder.join("missing")));
+        mode(&folder, 0o777);
+        assert!(!seen_by_others(&folder), "a folder is no file");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl SecretSource {
     pub(super) fn cannot_be_there(&self) -> Option<String> {
         match self {
             Self::File(path) => match path.metadata() {
-                Ok(metadata) if metadata.is_file() => None,
+                Ok(metadata) if metadata.is_file() => (metadata.len() == 0).then(|| format!("{self} is empty")),
                 Ok(metadata) if metadata.is_dir() => Some(format!("{self} is a folder")),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("{self} does not exist")),
                 Ok(_) | Err(_) => None,
@@ -188,6 +188,15 @@ mod tests {
         }
         let error = SecretSource::File("/nowhere/at/all".into()).read(&Environment::default()).unwrap_err();
         assert_eq!(error.to_string(), "the secret file /nowhere/at/all cannot be read: No such file or directory");
+    }
+
+    #[test]
+    fn a_file_with_nothing_in_it_is_pointed_out_beforehand() {
+        for (contents, said) in [(&b""[..], Some(" is empty")), (b"s3cret", None)] {
+            let (_folder, path) = file(contents);
+            let expected = said.map(|said| format!("the secret file {}{said}", path.display()));
+            assert_eq!(SecretSource::File(path).cannot_be_there(), expected);
+        }
     }
 
     #[test]

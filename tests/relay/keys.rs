@@ -57,6 +57,46 @@ fn keys(data: &Path) -> Vec<String> {
     fs::read_to_string(data.join("key")).unwrap().lines().map(str::to_owned).collect()
 }
 
+#[test]
+fn what_is_no_key_or_open_to_all_is_said_by_check_config() {
+    use std::os::unix::fs::PermissionsExt;
+    // Where others may come: a temporary folder is its owner's.
+    let folder = TempDir::new_in("/var/tmp").unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(folder.path(), 0o755);
+    let (config, data) = (folder.path().join("relay.toml"), folder.path().join("data"));
+    fs::create_dir(&data).unwrap();
+    let check = |key: &str| {
+        let text = format!(
+            "{key}\ndata_dir = 'data'\n[[account]]\nmailbox = '{MAILBOX}'\ntenant = 'contoso.com'\n\
+             client_id = '11111111-2222-3333-4444-555555555555'\n"
+        );
+        fs::write(&config, text).unwrap();
+        let checked = run(&config, &["check-config"]);
+        assert!(checked.status.success(), "{}", said(&checked));
+        said(&checked)
+    };
+    let (good, short) = ("07".repeat(32), "hunter2");
+    fs::write(folder.path().join("short"), short).unwrap();
+    mode(&folder.path().join("short"), 0o600);
+    for (key, expected) in [
+        (format!("key = '{good}'"), None),
+        (format!("key = '{short}'"), Some("warning: key: the secret in the configuration holds no key")),
+        ("key = { file = 'short' }".to_owned(), Some("short holds no key")),
+        (String::new(), None),
+    ] {
+        let said = check(&key);
+        assert_eq!(said.contains("warning"), expected.is_some(), "{said}");
+        assert!(said.contains(expected.unwrap_or_default()) && !said.contains(short), "{said}");
+    }
+    fs::write(data.join("key"), good).unwrap();
+    mode(&data.join("key"), 0o600);
+    assert!(!check("").contains("warning"));
+    mode(&data.join("key"), 0o644);
+    let said = check("");
+    assert!(said.contains(&format!("chmod 600 {}", data.join("key").display())), "{said}");
+}
+
 async fn prepared() -> (Simulator, TempDir, Daemon) {
     prepared_with(quick()).await
 }
