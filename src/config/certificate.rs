@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 use zeroize::Zeroizing;
 
 use super::secret::cause;
@@ -290,6 +290,11 @@ fn has(octets: &[u8], text: &str) -> bool {
     octets.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
+/// Without extensions, RFC 5280 section 4.1.2.1; a certificate of today has version 3.
+fn is_of_version_1(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.version() == X509Version::V1)
+}
+
 /// RFC 5280 section 4.1.2.5.
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -327,6 +332,12 @@ fn pair(
                     "{key_file} does not belong to the certificate in {file}: name the key that it was made with"
                 )),
             })
+        }
+        Err(Error::InvalidCertificate(_)) if is_of_version_1(&pair.cert[0]) => {
+            Err(CertificateError::certificate(format!(
+                "{file} holds a certificate of version 1, as `openssl x509 -req` makes it without extensions: make one of version 3, as \
+                 `openssl req -x509` does"
+            )))
         }
         Err(error) => {
             Err(CertificateError::certificate(format!("{file} holds a certificate that cannot be used: {error}")))

@@ -157,6 +157,12 @@ pub(super) fn endpoints(
 
 /// What is missing among scopes that the file sets itself for Microsoft.
 fn lacking(scopes: &[String], grant: Grant) -> Option<&'static str> {
+    let is_graph = |scope: &String| scope.to_ascii_lowercase().starts_with("https://graph.microsoft");
+    if scopes.iter().any(is_graph) {
+        return Some(
+            "asks for Microsoft Graph, and Exchange takes only tokens of its own: remove the line for Microsoft's own scopes",
+        );
+    }
     match grant {
         Grant::Delegated if !scopes.iter().any(|scope| scope == "offline_access") => {
             Some("lacks \"offline_access\": without a refresh token a sign-in lasts about an hour")

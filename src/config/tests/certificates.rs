@@ -8,6 +8,18 @@ use x509_parser::der_parser::parse_der;
 
 use super::*;
 
+/// As `openssl x509 -req -signkey` makes it: without extensions.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBFzCBvQIUawUtYPaxVTawgZsYa5bgtNJ5SzQwCgYIKoZIzj0EAwIwDTELMAkG
+A1UEAwwCdjEwIBcNMjYxMTIxMTEzNDI3WhgPMjEyNjEwMjgxMTM0MjdaMA0xCzAJ
+BgNVBAMMAnYxMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEI1yFEo9F24o5wg/7
+Pi4qkyuX1EH/wVJtCvYu6OJ0n2SieuRziQNlBP6aK7F46x+T0hk0OpbQm/+o8JHW
+LzNTMTAKBggqhkjOPQQDAgNJADBGAiEAnox48Z0OKjBmwykpXAyGydOdK9+YIftv
+MXWpr95D5G4CIQCnnAOf+WiV7Ze9Y1X/EvLOsChSRUskUgIo7B9Osdi+Ww==
+-----END CERTIFICATE-----
+";
+
 struct Files(TempDir);
 
 impl Files {
@@ -311,6 +323,14 @@ fn each_wrong_key_gets_its_remedy() {
         let listener = format!("tls = 'starttls'\ncertificate = '{certificate}'\nkey = '{key}'");
         assert_eq!(files.said(&listener), expected, "{listener}");
     }
+}
+
+#[test]
+fn a_certificate_of_version_1_is_told_from_a_damaged_one() {
+    let files = Files::new();
+    files.write("v1.pem", VERSION_1);
+    let said = files.said("tls = 'starttls'\ncertificate = 'v1.pem'\nkey = 'good.key'");
+    assert!(said[0].contains("v1.pem holds a certificate of version 1") && said.len() == 1, "{said:?}");
 }
 
 #[test]

@@ -57,6 +57,9 @@ fn an_application_is_asked_for_all_it_was_granted() {
     assert_eq!(load(&own("['https://x.example/.default']")).unwrap().warnings, []);
     let warnings = load(&own("['https://x.example/SMTP.Send']")).unwrap().warnings;
     assert!(warnings[0].text.contains("ends in \"/.default\""), "{warnings:?}");
+    let graph = "scopes = ['https://graph.microsoft.com/Mail.Send', 'offline_access']";
+    let warnings = load(&format!("{ACCOUNT}{graph}")).unwrap().warnings;
+    assert!(warnings[0].text.contains("asks for Microsoft Graph"), "{warnings:?}");
 }
 
 #[test]
