@@ -58,11 +58,12 @@ pub enum LoginError {
         advice: Advice,
     },
     /// The endpoint could not be asked, so nothing is known.
-    #[error("{0}\nNothing was changed. Check the network (DNS, firewall, HTTPS_PROXY) and try again")]
+    #[error("{0}\nNothing was changed. {remedy}", remedy = remedy(.0, "Check the network"))]
     Unreachable(EndpointError),
     /// The refresh token could not be tried: it may be good. The caller decides whether to keep it all the same.
     #[error(
-        "{0}\nThe refresh token could not be tried, so nobody knows yet whether it works. Nothing was changed; check token_url and the network (DNS, firewall, HTTPS_PROXY) and try again"
+        "{0}\nThe refresh token could not be tried, so nobody knows yet whether it works. Nothing was changed. {remedy}",
+        remedy = remedy(.0, "Check token_url and the network")
     )]
     Unproven(EndpointError),
     /// The code was not typed in time.
@@ -126,6 +127,18 @@ pub enum LoginError {
     /// Told to stop before the person was done.
     #[error("stopped before anybody signed in; nothing was changed")]
     Stopped,
+}
+
+/// What to do about an endpoint that could not be asked or did not want to be; where to look, if it is on the way there.
+fn remedy(error: &EndpointError, look: &str) -> String {
+    match error {
+        EndpointError::Answer(_) | EndpointError::Nonsense { status: 429, .. } => {
+            "The provider refuses it for now: try again in some minutes".to_owned()
+        }
+        EndpointError::Unreachable(_) | EndpointError::Nonsense { .. } => {
+            format!("{look} (DNS, firewall, HTTPS_PROXY) and try again")
+        }
+    }
 }
 
 impl DeviceLogin {
