@@ -281,7 +281,7 @@ fn capitalized(text: &str) -> String {
 
 /// Puts the account's own names in the place of `{names}`.
 fn filled(text: &str, account: &Account) -> String {
-    let tenant = if account.tenant.is_empty() { "of the provider" } else { &account.tenant };
+    let tenant = if account.tenant.is_empty() { "in token_url" } else { &account.tenant };
     text.replace("{mailbox}", account.mailbox.as_str())
         .replace("{login}", account.login.as_str())
         .replace("{client_id}", &account.client_id)

@@ -179,7 +179,7 @@ impl Round {
 
 const SECRET_ID: &str = "The client secret has the form of a Secret ID: paste the secret's Value instead; it is only shown when the secret \
     is made, so make a new one if it is gone";
-const FIX: &str = "The app registration, the tenant or this configuration refuses it: correct what the message names, then release the account";
+const FIX: &str = "The app registration, the tenant or this configuration refuses it: correct what the message names";
 
 /// Both failures of a round as one: what the current secret was told, with that of the next one in front. It passes if the current one's
 /// does, or if the next one has to be waited for. That the next one cannot be read makes no refusal of the current one pass, and no secret
