@@ -440,6 +440,10 @@ async fn a_sign_in_that_cannot_be_tried_is_kept_and_one_that_is_refused_is_told(
             "{refused}"
         );
         assert!(refused.contains("xoauth2-relay login erp@contoso.com"), "{refused}");
+        assert!(
+            !refused.contains("erp@contoso.com: could not") && !refused.contains("nothing was changed"),
+            "{refused}"
+        );
 
         scene.write("emailproxy.config", &scene.signed_in_proxy_config());
         scene.simulator.fault(Fault::row("http-5xx").unwrap());

@@ -13,6 +13,7 @@ mod sasl;
 mod terminal;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -57,6 +58,8 @@ struct Gathered {
     doors: Vec<String>,
     /// What else there is to say, at the end.
     hints: Vec<String>,
+    /// Whether it is Postfix that hands its mail over from now on.
+    is_for_postfix: bool,
     dry_run: bool,
 }
 
@@ -74,7 +77,13 @@ pub(super) async fn run(path: &Path, import: Import) -> anyhow::Result<ExitCode>
     }
     let draft = file.check(&file.with(&plan.blocks(|_| None)))?;
     let keeps_older = plan.accounts().all(|found| found.provider.keeps_older_tokens());
-    let hints = Hints { program: gathered.program, keeps_older, doors: gathered.doors, others: gathered.hints };
+    let hints = Hints {
+        program: gathered.program,
+        keeps_older,
+        doors: gathered.doors,
+        others: gathered.hints,
+        is_for_postfix: gathered.is_for_postfix,
+    };
     if gathered.dry_run {
         rehearse(&plan, &file, &draft);
         return Ok(report.code());
@@ -97,7 +106,8 @@ pub(super) async fn run(path: &Path, import: Import) -> anyhow::Result<ExitCode>
     }
     relay.close().await;
     if report.changed > 0 || !report.written.is_empty() {
-        for paragraph in report.written.iter().cloned().chain(hints.paragraphs(&draft)) {
+        let has_redeemed = report.changed > 0;
+        for paragraph in report.written.iter().cloned().chain(hints.paragraphs(&draft, has_redeemed)) {
             println!("\n{paragraph}");
         }
     }
@@ -156,8 +166,10 @@ async fn take_over(step: &Step, relay: &Relay, file: &ConfigFile, report: &mut R
     match relay.take_in(mailbox, token).await {
         Ok(done) => report.taken(mailbox, &done),
         Err(error) => {
-            let text = format!("it is in {}, but its sign-in could not be taken over: {error:#}", file.path.display());
-            report.failed(mailbox, &text);
+            report.failures += 1;
+            // Its own words for what it has left unchanged are about the sign-in alone.
+            let why = format!("{error:#}").replace("the sign-in was refused, and nothing was changed: ", "");
+            tell(mailbox, &format!("it is in {}, but its sign-in could not be taken over: {why}", file.path.display()));
         }
     }
 }
@@ -229,12 +241,16 @@ struct Hints {
     keeps_older: bool,
     doors: Vec<String>,
     others: Vec<String>,
+    is_for_postfix: bool,
 }
 
 impl Hints {
-    fn paragraphs(self, config: &Config) -> Vec<String> {
+    /// `has_redeemed`: whether the relay has used a refresh token of the other program.
+    fn paragraphs(self, config: &Config, has_redeemed: bool) -> Vec<String> {
         let program = self.program;
-        let beside = if self.keeps_older {
+        let beside = if !has_redeemed {
+            format!("The files of {program} were only read, and it goes on working.")
+        } else if self.keeps_older {
             format!(
                 "The files of {program} were only read, and it goes on working: a refresh token can be used by both. Stop it once mail leaves \
                  through the relay, so that there is one place to look after."
@@ -247,6 +263,9 @@ impl Hints {
         };
         let mut paragraphs = vec![beside];
         paragraphs.extend(self.doors(config));
+        paragraphs.extend(
+            config.listeners.first().filter(|_| self.is_for_postfix).map(|listener| relayhost(listener.address)),
+        );
         paragraphs.extend(self.others);
         paragraphs
     }
@@ -277,6 +296,17 @@ impl Hints {
         );
         vec![now, until_now]
     }
+}
+
+/// What Postfix is told.
+fn relayhost(door: SocketAddr) -> String {
+    let here = if door.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let address: IpAddr = if door.ip().is_unspecified() { here } else { door.ip() };
+    format!(
+        "In Postfix: relayhost = [{address}]:{}, and smtp_sasl_auth_enable = no for it; the relay signs in. Or let the programs hand their \
+         mail to the relay themselves.",
+        door.port()
+    )
 }
 
 /// A whole file of another program: at most 1 MiB of UTF-8. Opened for reading only.

@@ -69,7 +69,14 @@ pub(super) fn gather(args: &ProxyArgs) -> anyhow::Result<Gathered> {
     }
     let doors = proxy.doors.iter().filter(|door| door.sends).map(listener).collect();
     let hints = hints(&proxy, &args.file.display().to_string());
-    Ok(Gathered { program: PROGRAM, accounts: opened, doors, hints, dry_run: args.common.dry_run })
+    Ok(Gathered {
+        program: PROGRAM,
+        accounts: opened,
+        doors,
+        hints,
+        is_for_postfix: false,
+        dry_run: args.common.dry_run,
+    })
 }
 
 fn wanted<'a>(proxy: &'a Proxy, args: &ProxyArgs) -> anyhow::Result<Vec<Account<'a>>> {

@@ -52,11 +52,15 @@ pub(super) fn gather(args: &SaslArgs) -> anyhow::Result<Gathered> {
         let name = found.as_ref().map_or_else(|_| file.display().to_string(), |found| found.mailbox.to_string());
         accounts.push((name, found));
     }
-    let text = "In Postfix: relayhost = [127.0.0.1]:2525, and smtp_sasl_auth_enable = no for it; the relay signs in. Or let the programs hand \
-                their mail to the relay themselves.";
-    hints.insert(0, text.to_owned());
     hints.dedup();
-    Ok(Gathered { program: "sasl-xoauth2", accounts, doors: Vec::new(), hints, dry_run: args.common.dry_run })
+    Ok(Gathered {
+        program: "sasl-xoauth2",
+        accounts,
+        doors: Vec::new(),
+        hints,
+        is_for_postfix: true,
+        dry_run: args.common.dry_run,
+    })
 }
 
 fn token(file: &Path, config: Option<&Settings>, beside: &Beside, hints: &mut Vec<String>) -> Result<Found, String> {
