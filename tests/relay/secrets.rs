@@ -67,7 +67,7 @@ impl Site {
     async fn prepare() -> Self {
         let options = Options {
             client_secret: Some(CLIENT_SECRET.to_owned()),
-            device_interval: Duration::from_millis(100),
+            device_interval: Duration::from_secs(1),
             auto_approve: Some(MAILBOX.to_owned()),
             ..quick()
         };
@@ -135,8 +135,14 @@ impl Site {
 
     /// Everything that can be asked now, and what is on disk.
     fn look(&mut self) {
-        for &look in LOOKS {
-            self.run(look);
+        let asked = LOOKS.iter().map(|&look| {
+            let mut command = program(&self.daemon.config);
+            command.args(look).env("RUST_BACKTRACE", "full").stdout(Stdio::piped()).stderr(Stdio::piped());
+            (look, command.spawn().unwrap())
+        });
+        // All at once: most of their time they wait.
+        for (look, child) in asked.collect::<Vec<_>>() {
+            self.hear_output(&look.join(" "), &child.wait_with_output().unwrap());
         }
         for name in ["queue.db", "queue.db-wal"] {
             let file = self.folder.path().join("data").join(name);
