@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use xoauth2_relay::simulator::Simulator;
 
 use crate::command_line::{free_port, program};
+use crate::secrets::ear::Ear;
 use crate::support::{Client, MAILBOX, PATIENCE, blocking, configuration, quick};
 
 const NAME: &str = "login.contoso.example";
@@ -179,6 +180,59 @@ async fn the_sign_in_goes_through_the_environments_proxy_and_a_private_authority
     daemon.wait().unwrap();
     assert!(arrived.is_ok(), "no mail left");
     assert!(proxy.asked().iter().all(|head| head.starts_with("CONNECT login")), "mail itself does not go through it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_for_a_proxy_is_in_no_log_whether_it_is_taken_or_not() {
+    let site = Site::new().await;
+    let config = site.folder.path().join("relay.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("log = \"trace\"\n{text}")).unwrap();
+    let login = site.login(&[("HTTPS_PROXY", format!("http://{}", site.proxy(Mood::Kind).await.address))]).await;
+    assert!(login.status.success(), "{}", said(&login));
+    let wants = "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic realm=\"x\"\r\n\r\n";
+    let mut ear = Ear::default();
+    for (mood, until) in [
+        (Mood::Kind, "the stored sign-in works"),
+        (Mood::Says(wants), "wants a user name and a password (407)"),
+        (Mood::Curious, "ca_file"),
+    ] {
+        let proxy = site.proxy(mood).await;
+        let log = site.folder.path().join("stderr");
+        let environment = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"];
+        let environment = environment.map(|name| (name, format!("http://jane:pAss%2Fw0rd-of@{}", proxy.address)));
+        let mut command = site.command(&environment);
+        command.arg("run").env("RUST_BACKTRACE", "full").stderr(std::fs::File::create(&log).unwrap());
+        let mut daemon = command.spawn().unwrap();
+        let told = blocking(move || {
+            let since = std::time::Instant::now();
+            loop {
+                let told = std::fs::read_to_string(&log).unwrap();
+                if told.contains(until) || since.elapsed() > PATIENCE {
+                    return told;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        })
+        .await;
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        assert!(told.contains(until) && told.contains("TRACE"), "{mood:?}: {told}");
+        assert!(
+            !proxy.asked().is_empty() && proxy.asked()[0].contains("amFuZTpwQXNzL3cwcmQtb2Y="),
+            "{:?}",
+            proxy.asked()
+        );
+        ear.hear(format!("{mood:?}"), told.as_bytes());
+    }
+    for secret in ["pAss/w0rd-of", "pAss%2Fw0rd-of", "amFuZTpwQXNzL3cwcmQtb2Y"] {
+        ear.keep("the password for the proxy", secret);
+    }
+    for token in site.simulator.issued_secrets() {
+        ear.keep("a token", &token);
+    }
+    let leaks = ear.leaks();
+    assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 //! A new command goes into [`LOOKS`] or [`LOOKS_AWAY`]; whatever else has to do with secrets gets a line in [`everything`],
 //! or in one of the files beside it.
 
-mod ear;
+pub mod ear;
 mod people;
 mod registration;
 
