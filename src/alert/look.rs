@@ -251,7 +251,7 @@ fn countdown(expiry: &Expiry, now: Timestamp) -> Option<Trouble> {
     let has_ended = expiry.has_ended(now);
     let stage = if has_ended { ENDED } else { reached? };
     let (kind, subject, what) = match &expiry.what {
-        Expiring::ClientSecret => {
+        Expiring::ClientSecret { .. } => {
             let whose = expiry.account.as_ref().map_or_else(String::new, Address::to_string);
             (Kind::ClientSecret, None, format!("The client secret of {whose}"))
         }
@@ -288,7 +288,12 @@ fn countdown(expiry: &Expiry, now: Timestamp) -> Option<Trouble> {
 /// What happens then, and what to do before.
 fn what_then(what: &Expiring) -> (&'static str, &'static str) {
     match what {
-        Expiring::ClientSecret => (
+        Expiring::ClientSecret { has_next: true } => (
+            "From then on access tokens come by next_client_secret alone, and mail stops if that does not work",
+            "See that it works: xoauth2-relay account drop-secret refuses if it has not. Then put it in the place of client_secret, and set \
+             client_secret_expires",
+        ),
+        Expiring::ClientSecret { has_next: false } => (
             "From then on there are no access tokens, and mail stops",
             "Make a new client secret in the app registration (Entra portal: Certificates & secrets), put its Value in place of the old \
              one, and set client_secret_expires; no new sign-in is needed",

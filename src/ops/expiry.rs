@@ -27,7 +27,10 @@ pub struct Expiry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expiring {
     /// `client_secret`, as far as `client_secret_expires` tells.
-    ClientSecret,
+    ClientSecret {
+        /// Whether `next_client_secret` stands beside it.
+        has_next: bool,
+    },
     /// The certificate by which the app registration proves itself, by its file.
     ClientCertificate(PathBuf),
     /// The certificate of a listener, by its file.
@@ -38,7 +41,7 @@ impl Expiring {
     /// Its name in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::ClientSecret => "client_secret",
+            Self::ClientSecret { .. } => "client_secret",
             Self::ClientCertificate(_) => "certificate",
             Self::ListenerCertificate(_) => "listener_certificate",
         }
@@ -47,7 +50,7 @@ impl Expiring {
     /// The file that ends, if it is one.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::ClientSecret => None,
+            Self::ClientSecret { .. } => None,
             Self::ClientCertificate(file) | Self::ListenerCertificate(file) => Some(file),
         }
     }
@@ -85,7 +88,8 @@ fn of_account(account: &Account) -> Vec<Expiry> {
     if let Some(day) = account.client_secret_expires
         && let Ok(at) = day.to_zoned(TimeZone::UTC)
     {
-        let (account, what) = (Some(account.mailbox.clone()), Expiring::ClientSecret);
+        let what = Expiring::ClientSecret { has_next: account.next_client_secret.is_some() };
+        let account = Some(account.mailbox.clone());
         expiries.push(Expiry { account, what, at: at.timestamp(), life: None });
     }
     if let Some(known) = &account.certificate {

@@ -162,7 +162,7 @@ fn messages_that_were_set_aside_are_told() {
 fn a_countdown_has_its_thresholds_and_an_end() {
     let expiry = |left: i64| Expiry {
         account: Some(Address::parse(MAILBOX).unwrap()),
-        what: Expiring::ClientSecret,
+        what: Expiring::ClientSecret { has_next: false },
         at: Timestamp::from_second(now().as_second() + left).unwrap(),
         life: None,
     };
