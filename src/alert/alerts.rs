@@ -83,7 +83,15 @@ pub struct Alerts {
 struct Line {
     is_busy: bool,
     failures: usize,
-    not_before: Option<Timestamp>,
+    /// It failed then, and is left alone until then.
+    pause: Option<(Timestamp, Timestamp)>,
+}
+
+impl Line {
+    /// Whether it can be told something. A clock that went back must not silence it for longer than it failed for.
+    fn is_free(&self, now: Timestamp) -> bool {
+        !self.is_busy && self.pause.is_none_or(|(from, until)| now < from || until <= now)
+    }
 }
 
 impl Alerts {
@@ -131,7 +139,7 @@ impl Alerts {
         for name in names {
             // Whoever has just corrected an address wants to see that it works.
             let line = self.receivers.entry(name).or_default();
-            (line.failures, line.not_before) = (0, None);
+            (line.failures, line.pause) = (0, None);
         }
     }
 
@@ -176,8 +184,8 @@ impl Alerts {
                 Err(error) => {
                     let wait = RETRIES[line.failures.min(RETRIES.len() - 1)];
                     line.failures += 1;
-                    line.not_before =
-                        now.checked_add(wait.max(error.retry_after.unwrap_or_default().min(LONGEST_WISH))).ok();
+                    let wait = wait.max(error.retry_after.unwrap_or_default().min(LONGEST_WISH));
+                    line.pause = now.checked_add(wait).ok().map(|until| (now, until));
                 }
             }
         }
@@ -197,7 +205,7 @@ impl Alerts {
     /// Whatever a receiver has not heard yet goes to it in one go.
     fn send(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         for (name, line) in &mut self.receivers {
-            if line.is_busy || line.not_before.is_some_and(|at| now < at) {
+            if !line.is_free(now) {
                 continue;
             }
             let news = self.cases.iter().filter_map(|(cause, case)| case.news_for(name, cause));

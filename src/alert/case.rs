@@ -54,6 +54,15 @@ impl Case {
         }
     }
 
+    /// Nothing has happened in the future: a clock that was ahead is no reason to wait until that time comes again.
+    fn follow_clock(&mut self, now: Timestamp) {
+        self.turned = self.turned.min(now);
+        if let Some(told) = &mut self.told {
+            told.at = told.at.min(now);
+            told.solved_at = told.solved_at.map(|at| at.min(now));
+        }
+    }
+
     fn since(&self) -> Timestamp {
         self.trouble.as_ref().and_then(|trouble| trouble.since).unwrap_or(self.turned)
     }
@@ -61,12 +70,14 @@ impl Case {
     /// Whether it has lasted long enough to be told.
     pub fn has_settled(&self, now: Timestamp) -> bool {
         let Some(trouble) = &self.trouble else { return false };
-        let counts_from = if trouble.cause.kind == Kind::Held { self.since() } else { self.turned };
+        // A hold may be older than this process, but not younger than what was seen of it.
+        let counts_from = if trouble.cause.kind == Kind::Held { self.since().min(self.turned) } else { self.turned };
         is_past(counts_from, trouble.settles_after, now)
     }
 
     /// Tells it if that is due now.
     pub fn advance(&mut self, cause: &Cause, now: Timestamp, actions: &mut Vec<Action>) {
+        self.follow_clock(now);
         let is_news = if self.is_there { self.has_begun(now) } else { self.is_over(cause, now) };
         if !is_news {
             return;

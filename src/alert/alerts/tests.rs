@@ -218,6 +218,27 @@ fn a_receiver_that_fails_stops_nobody_else_and_gets_it_later() {
 }
 
 #[test]
+fn a_clock_that_was_a_month_ahead_delays_nothing_once_it_is_right() {
+    let mut world = World::new(&[HOOK, COMMAND]);
+    world.now += 30 * DAY;
+    world.away = vec![HOOK];
+    world.wrong = vec![held(&lms())];
+    world.look();
+    world.wrong.push(Trouble { settles_after: 5 * MINUTE, since: Some(world.now), ..held(&erp()) });
+    world.look();
+    world.now -= 30 * DAY;
+    world.away.clear();
+    world.run(10 * MINUTE);
+    for receiver in [HOOK, COMMAND] {
+        let heard = world.told.iter().filter(|(name, state, ..)| (*name, *state) == (receiver, State::Raised)).count();
+        assert_eq!(heard, 2, "{:?}", world.told);
+    }
+    world.told.clear();
+    world.run(DAY);
+    assert_eq!(world.told.iter().filter(|(_, state, ..)| *state == State::Reminder).count(), 4, "{:?}", world.told);
+}
+
+#[test]
 fn a_receiver_may_ask_for_a_pause_but_not_for_days() {
     let mut world = World::new(&[HOOK]);
     (world.away, world.wish) = (vec![HOOK], Some(100 * DAY));
