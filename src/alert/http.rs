@@ -1,12 +1,12 @@
 //! One request to a webhook or a heartbeat. Nothing of its address but scheme and host gets into an error.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, redirect};
 
 use super::receiver::SendError;
 use crate::config::HookUrl;
+use crate::signin::in_words;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const TOTAL: Duration = Duration::from_secs(30);
@@ -133,20 +133,6 @@ fn letters(text: &str) -> String {
     }
     letters.retain(char::is_alphanumeric);
     letters
-}
-
-/// The innermost causes: reqwest's outer ones tell an administrator nothing.
-fn in_words(error: &reqwest::Error) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if text != "client error (Connect)" && words.last() != Some(&text) {
-            words.push(text);
-        }
-        source = cause.source();
-    }
-    if words.is_empty() { error.to_string() } else { words.join(": ") }
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The innermost causes: reqwest's outer ones ("error sending request", "client error") tell an administrator nothing.
-fn in_words(error: &reqwest::Error) -> String {
+pub fn in_words(error: &reqwest::Error) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut source = error.source();
     while let Some(cause) = source {

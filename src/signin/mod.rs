@@ -51,6 +51,7 @@ pub use browser::{BrowserLogin, Unanswered, loopback_redirect};
 pub use claims::Claims;
 pub use credential::{Credential, CredentialError, Offer};
 pub use drop_secret::DropError;
+pub(crate) use endpoint::in_words;
 pub use endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 pub use errors::{Advice, Circumstances, Flow, Meaning};
 pub use inspect::{Finding, Flaw};
