@@ -77,7 +77,9 @@ fn is_unknown(account: &AccountStatus) -> bool {
 fn of_account(account: &AccountStatus, mailbox: &Address, now: Timestamp) -> Vec<Trouble> {
     let standstill = match &account.hold {
         Some(hold) => Some(held(account, hold, mailbox)),
-        None => sign_in_trouble(account, mailbox, now).or_else(|| unreachable(account, mailbox)),
+        None => sign_in_trouble(account, mailbox, now)
+            .or_else(|| unreachable(account, mailbox))
+            .or_else(|| unproven(account, mailbox)),
     };
     standstill.into_iter().chain(message_held(account, mailbox)).collect()
 }
@@ -135,7 +137,12 @@ fn sign_in_trouble(account: &AccountStatus, mailbox: &Address, now: Timestamp) -
         }
         _ => {
             let hours = rested.as_secs() / 3600;
-            format!("No refresh of the sign-in has succeeded for {hours} hours; without one it dies after 90 days")
+            let dies = if account.grant == "delegated" && account.provider == "microsoft" {
+                "; without one it dies after 90 days"
+            } else {
+                ""
+            };
+            format!("No refresh of the sign-in has succeeded for {hours} hours{dies}")
         }
     };
     Some(Trouble {
@@ -158,7 +165,11 @@ fn sign_in_trouble(account: &AccountStatus, mailbox: &Address, now: Timestamp) -
 
 fn unreachable(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
     let pause = account.pause.as_ref().filter(|_| account.queue.waiting > 0)?;
-    Some(Trouble {
+    Some(Trouble { error: Some(pause.error.clone()), ..unreachable_by(account, mailbox) })
+}
+
+fn unreachable_by(account: &AccountStatus, mailbox: &Address) -> Trouble {
+    Trouble {
         cause: Cause::of(Kind::Unreachable, mailbox),
         severity: Severity::Critical,
         stage: 0,
@@ -168,11 +179,23 @@ fn unreachable(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
         title: format!("Mail through {mailbox} does not leave"),
         text: "The mail server cannot be reached, or ends every conversation".to_owned(),
         waiting: Some(account.queue.waiting),
-        error: Some(pause.error.clone()),
+        error: None,
         codes: Vec::new(),
         todo: "If it does not pass, see that this machine reaches the mail server (network, firewall, DNS); it is tried again by itself. How \
                it stands: xoauth2-relay status"
             .to_owned(),
+    }
+}
+
+/// No mail waits, but the daily login has failed time and again: the next mail would wait.
+fn unproven(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
+    let error = account.probe_trouble.clone()?;
+    Some(Trouble {
+        severity: Severity::Warning,
+        title: format!("Mail through {mailbox} would not leave"),
+        text: "The daily login to the mail server has failed several times; no mail waits yet".to_owned(),
+        error: Some(error),
+        ..unreachable_by(account, mailbox)
     })
 }
 

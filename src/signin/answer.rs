@@ -325,6 +325,9 @@ fn bounded(text: &str, max: usize) -> String {
     text[..end].chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect()
 }
 
+/// So much of a secret's beginning is told from a word that happens to be like it.
+const SHORTEST_HEAD: usize = 6;
+
 impl EndpointError {
     /// Takes the given secrets out of whatever the far side echoed.
     pub(super) fn without(mut self, secrets: &[&Secret]) -> Self {
@@ -332,6 +335,12 @@ impl EndpointError {
             for secret in secrets.iter().map(|secret| secret.expose()).filter(|secret| secret.len() >= 4) {
                 if text.contains(secret) {
                     *text = text.replace(secret, "…");
+                }
+                // The text may have been cut in the middle of it.
+                let heads = (SHORTEST_HEAD..secret.len()).rev().filter_map(|length| secret.get(..length));
+                if let Some(head) = heads.into_iter().find(|head| text.ends_with(head)) {
+                    text.truncate(text.len() - head.len());
+                    text.push('…');
                 }
             }
         };
@@ -352,6 +361,17 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> RawAnswer {
         RawAnswer { status, retry_after: None, date: None, body: Some(body.into()) }
+    }
+
+    #[test]
+    fn an_echoed_secret_is_taken_out_even_where_the_text_was_cut() {
+        let secret = Secret::new("0.AXoA-".to_owned() + &"x".repeat(MAX_DESCRIPTION));
+        for before in [0, 10, 2_000 - 8] {
+            let said = format!("{}{}", "a".repeat(before), secret.expose());
+            let body = format!(r#"{{"error":"invalid_grant","error_description":"{said}"}}"#);
+            let error = answer(400, &body).tokens().unwrap_err().without(&[&secret]);
+            assert!(!error.to_string().contains("0.AXoA"), "{before}: {error}");
+        }
     }
 
     #[test]

@@ -262,7 +262,9 @@ pub(super) async fn first_credential(
 
 /// Whether it is the client's secret that was refused: another one may be taken.
 pub(super) fn is_about_client(error: &EndpointError) -> bool {
-    matches!(error, EndpointError::Answer(answer) if answer.error == "invalid_client")
+    let EndpointError::Answer(answer) = error else { return false };
+    // RFC 6749 section 5.2 has the first; Keycloak says the second, with the status of the first.
+    answer.error == "invalid_client" || (answer.status == 401 && answer.error == "unauthorized_client")
 }
 
 /// What one answer to a poll means.

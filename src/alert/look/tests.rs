@@ -226,3 +226,11 @@ fn the_certificate_of_a_registration_is_counted_down() {
     assert_eq!(trouble.cause, Cause::of(Kind::ClientCertificate, &Address::parse(MAILBOX).unwrap()));
     assert!(trouble.title.contains("/etc/relay/app.pem of the app registration ends in 6 days"), "{}", trouble.title);
 }
+
+#[test]
+fn a_server_that_cannot_be_reached_is_told_before_mail_waits_for_it() {
+    let seen = looked(AccountStatus { probe_trouble: Some("cannot reach smtp".to_owned()), ..account() });
+    let [trouble] = seen.troubles.as_slice() else { panic!("{:?}", seen.troubles) };
+    assert_eq!((trouble.cause.kind, trouble.severity), (Kind::Unreachable, Severity::Warning));
+    assert!(trouble.text.contains("no mail waits yet") && trouble.error.is_some(), "{trouble:?}");
+}
