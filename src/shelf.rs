@@ -25,7 +25,7 @@ use crate::identity::Identity;
 use crate::message::Address;
 use crate::signin::{Shelf, ShelfError, StoredAccess, StoredSignIn};
 use crate::store::{Change, Fact, Key, KeyId, SealedAccess, SealedSignIn, Store, Vault, VaultError, crash};
-use key_source::blocking;
+use key_source::{Place, blocking};
 
 /// Sign-ins in the store, sealed. Cheap to clone; clones share the vault.
 #[derive(Clone)]
@@ -107,16 +107,24 @@ impl VaultShelf {
         Ok(())
     }
 
-    /// The key may have been put back. Opens more than before, and goes on to seal with the key in use.
+    /// The key may have been put back. Opens more than before, and goes on to seal with the key in use, which is put beside it if somebody has
+    /// copied the old file over it.
     async fn look_again(&self) {
         let Shared { source, vault, .. } = &*self.shared;
         let mut vault = vault.write().await;
         let Ok(keys) = source.read().await else { return };
         let Some(found) = Vault::of(&keys) else { return };
-        *vault = Ok(match &*vault {
+        let found = match &*vault {
             Ok(vault) => vault.with(&found),
             Err(_) => found,
-        });
+        };
+        if let Place::Own(file) = source.place()
+            && keys.iter().all(|key| key.id() != found.seals_with())
+            && let Err(error) = rotation::write(file, found.all_keys()).await
+        {
+            tracing::error!(%error, "the key in use is not in its file: what is sealed with it does not outlive a restart");
+        }
+        *vault = Ok(found);
     }
 
     /// `None`: it cannot be opened, for this reason.

@@ -238,7 +238,7 @@ fn only_opens_with(one: &Vault, other: &Vault, rows: &[SealedSignIn]) -> Option<
     rows.iter().find(|row| opens(one, row) && !opens(other, row)).map(|row| row.account.clone())
 }
 
-async fn write(file: &KeyFile, keys: Vec<Key>) -> Result<(), VaultError> {
+pub(super) async fn write(file: &KeyFile, keys: Vec<Key>) -> Result<(), VaultError> {
     let file = file.clone();
     blocking(move || file.write(&keys)).await
 }

@@ -319,6 +319,26 @@ async fn nothing_is_written_under_an_old_key_behind_a_rotation() {
 }
 
 #[tokio::test]
+async fn an_old_key_that_is_copied_over_the_one_in_use_loses_neither() {
+    let folder = Folder::new();
+    let (lms, erp) = (lms(), address("erp@contoso.com"));
+    folder.open().await.save(sign_in(&erp, "erp")).await.unwrap();
+    let path = folder.key_file().path().to_owned();
+    let old = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let shelf = folder.open().await;
+    shelf.ensure_key().await.unwrap();
+    shelf.save(sign_in(&lms, "lms")).await.unwrap();
+    std::fs::write(&path, old).unwrap();
+    assert_eq!(token(&shelf, &erp).await.unwrap(), "erp");
+    let again = folder.open().await;
+    assert_eq!(
+        (token(&again, &lms).await.unwrap().as_str(), token(&again, &erp).await.unwrap().as_str()),
+        ("lms", "erp")
+    );
+}
+
+#[tokio::test]
 async fn a_key_file_that_somebody_removed_is_made_good_by_a_rotation() {
     let folder = Folder::new();
     let shelf = folder.open().await;
