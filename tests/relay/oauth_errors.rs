@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use xoauth2_relay::alert::look;
 use xoauth2_relay::ops::AccountStatus;
 use xoauth2_relay::simulator::{Options, oauth_errors};
 
@@ -90,9 +92,21 @@ async fn meet(rig: &Rig, row: &Expected, accepted: &mut usize) {
         let error = hold.error.unwrap();
         let prefix = row.code.map(|code| format!("AADSTS{code}: ")).unwrap_or_default();
         assert!(error.starts_with(&prefix), "{id}: word for word: {error}");
+        told(rig, row, &error).await;
         rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
         rig.until_queue(id, |queue| queue.len() == 1 && queue[0].state == "held" && queue[0].tries == 0).await;
     }
+}
+
+/// What the alert says that is raised for it, at once.
+async fn told(rig: &Rig, row: &Expected, error: &str) {
+    let id = row.id;
+    let status = rig.relay.ops().status().await.unwrap();
+    let looked = look(&status, &[], true, Timestamp::now());
+    let [alert] = looked.troubles.as_slice() else { panic!("{id}: {:?}", looked.troubles) };
+    assert!(says(&alert.text, row.words), "{id}: {}", alert.text);
+    assert_eq!((alert.todo.clone(), &alert.codes), (row.command(), &Vec::from_iter(row.code)), "{id}");
+    assert_eq!((alert.error.as_deref(), alert.settles_after), (Some(error), Duration::ZERO), "{id}");
 }
 
 /// Nobody signs in: what is stored has to work once the endpoint is well again. No request is under way when this ends, so that the next
