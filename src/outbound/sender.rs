@@ -104,9 +104,10 @@ impl Courier for Sender {
         match done {
             Ok(Done { hold: Some(hold), .. }) => Proved::Held(hold),
             Ok(Done { attempt, learnt, .. }) => {
+                let last = self.user_names.last(&account).map_or_else(|| self.clock.now(), |last| last.at);
                 self.learn(&account, learnt).await;
                 match attempt.result {
-                    Ok(_) => Proved::Taken,
+                    Ok(_) => Proved::Taken(last),
                     Err(error) => Proved::Failed(error.to_string()),
                 }
             }

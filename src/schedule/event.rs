@@ -130,8 +130,8 @@ pub enum Outcome {
 /// What came of the proof that an account's login works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proved {
-    /// Exchange took it.
-    Taken,
+    /// Exchange took it, and when.
+    Taken(Timestamp),
     /// It was refused, or there is no sign-in to log in with: as an attempt would have found.
     Held(Hold),
     /// Nobody knows: the far side could not be reached. In words.

@@ -385,7 +385,7 @@ impl Scheduler {
         let Some(queue) = self.queues.get_mut(account) else { return };
         queue.proving = false;
         match result {
-            Proved::Taken => queue.proof.taken(now),
+            Proved::Taken(at) => queue.proof.taken(at),
             Proved::Failed(error) => {
                 tracing::info!(%account, %error, "the daily login could not be made; it is tried again");
                 queue.proof.failed(error, now);

@@ -129,7 +129,11 @@ impl Simulation {
                     }
                     Action::Prove(account) => {
                         let away = self.now < self.away_until;
-                        let result = if away { Proved::Failed("connection refused".to_owned()) } else { Proved::Taken };
+                        let result = if away {
+                            Proved::Failed("connection refused".to_owned())
+                        } else {
+                            Proved::Taken(self.now)
+                        };
                         events.push_back(Event::Proved { account, result });
                     }
                     other => panic!("nobody asked for {other:?}"),

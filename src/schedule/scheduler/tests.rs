@@ -378,7 +378,7 @@ fn an_account_without_mail_proves_its_login_about_once_a_day_for_a_year() {
             assert!(wake(&mut scheduler, &[], now).is_empty(), "one at a time");
             hours.push(now.duration_since(last).as_hours());
             last = now;
-            assert!(proved(&mut scheduler, Proved::Taken, now).is_empty());
+            assert!(proved(&mut scheduler, Proved::Taken(now), now).is_empty());
         }
     }
     assert!((337..=398).contains(&hours.len()), "{}", hours.len());
@@ -415,7 +415,7 @@ fn a_proof_waits_until_nothing_of_its_login_waits_or_is_under_way() {
     let later = due + Duration::from_mins(1);
     let attempted: Vec<i64> = (2..=5).flat_map(|n| attempts(&accept(&mut scheduler, n, later))).collect();
     assert_eq!(attempted, [2, 3]);
-    assert_eq!(attempts(&proved(&mut scheduler, Proved::Taken, later)), [4]);
+    assert_eq!(attempts(&proved(&mut scheduler, Proved::Taken(later), later)), [4]);
 }
 
 #[test]
@@ -487,7 +487,7 @@ fn accounts_of_one_login_prove_it_one_after_the_other() {
     let now = start() + Duration::from_mins(6);
     let first = wake(&mut scheduler, &[], now);
     let [Action::Prove(account)] = &first[..] else { panic!("{first:?}") };
-    let second = scheduler.on(Event::Proved { account: account.clone(), result: Proved::Taken }, now);
+    let second = scheduler.on(Event::Proved { account: account.clone(), result: Proved::Taken(now) }, now);
     assert!(matches!(&second[..], [Action::Prove(other)] if other != account), "{second:?}");
 }
 

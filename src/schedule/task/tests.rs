@@ -38,7 +38,7 @@ impl Courier for Scripted {
     }
 
     async fn prove(&self, _: Address) -> Proved {
-        Proved::Taken
+        Proved::Taken(Timestamp::now())
     }
 }
 
