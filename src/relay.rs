@@ -109,7 +109,12 @@ impl Relay {
         let (events, sign_in_events) = mpsc::unbounded_channel();
         let (doorkeeper, passwords) = inbound::Doorkeeper::new(config.clone(), environment.clone());
         let secrets: SecretReader = Arc::new(move |source| source.read(&environment));
-        let login_tools = LoginTools { secrets: secrets.clone(), clock: clock.clone(), timeouts: Timeouts::default() };
+        let login_tools = LoginTools {
+            secrets: secrets.clone(),
+            shelf: Arc::new(shelf.clone()),
+            clock: clock.clone(),
+            timeouts: Timeouts::default(),
+        };
         let sign_ins = SignIns::start(SignInParts {
             config: config.clone(),
             secrets,

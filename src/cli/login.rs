@@ -6,24 +6,19 @@ mod page;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use browser::Keeper;
 
+use super::alone::Alone;
 use super::{Client, ControlError, load, show};
-use crate::clock::Clock;
-use crate::config::{Account, Config, Environment, Grant, Secret, SecretSource};
+use crate::config::{Account, Config, Grant, Secret};
 use crate::message::Address;
 use crate::ops::{DevicePrompt, LoginDone};
-use crate::relay::open_shelf;
-use crate::shelf::VaultShelf;
-use crate::signin::{self, DeviceLogin, LoginTools, Shelf, StoredSignIn, Timeouts, take_in_untried};
-use crate::store::{Change, DataDir, HoldCause, Store};
+use crate::signin::{self, DeviceLogin};
 
 /// The arguments of `login`.
 #[derive(Args)]
@@ -63,7 +58,7 @@ pub(super) async fn run(path: &Path, args: LoginArgs) -> anyhow::Result<ExitCode
     let client = Client::new(&config.data_dir)?;
     let done = match client.status().await {
         Ok(_) => through_relay(&client, &account, how).await?,
-        Err(ControlError::NotRunning(_)) => alone(&config, &account, how).await?,
+        Err(ControlError::NotRunning(_)) => without_relay(&config, &account, how).await?,
         Err(error) => return Err(error.into()),
     };
     if let Some(why) = &done.unproven {
@@ -77,7 +72,7 @@ pub(super) async fn run(path: &Path, args: LoginArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Nobody has to sign in; whether it works is worth knowing all the same. Stores nothing, so it needs no lock.
+/// Nobody has to sign in; whether it works is worth knowing all the same.
 async fn try_application(config: &Config, account: &Account, args: &LoginArgs) -> anyhow::Result<ExitCode> {
     let mailbox = &account.mailbox;
     if args.refresh_token_file.is_some() {
@@ -90,10 +85,11 @@ async fn try_application(config: &Config, account: &Account, args: &LoginArgs) -
             println!("It works: the relay has an access token, good until {}", show::time(tried.access_token_until));
         }
         Err(ControlError::NotRunning(_)) => {
-            let environment = Environment::of_process();
-            let secrets = Arc::new(move |source: &SecretSource| source.read(&environment));
-            let tools = LoginTools { secrets, clock: Clock::system(), timeouts: Timeouts::default() };
-            signin::try_application(account, &tools).await?;
+            // Which secret was dropped is remembered in the data folder.
+            let alone = Alone::of(config).await?;
+            let tried = signin::try_application(account, &alone.tools).await;
+            alone.store.close().await;
+            tried?;
             println!("It works: an access token was given. The relay is not running; it gets its own when it starts");
         }
         Err(error) => return Err(error.into()),
@@ -123,61 +119,25 @@ async fn through_relay(client: &Client, account: &Account, how: How) -> anyhow::
     }
 }
 
-async fn alone(config: &Config, account: &Account, how: How) -> anyhow::Result<LoginDone> {
-    let environment = Environment::of_process();
-    let _lock = DataDir::lock(&config.data_dir)?;
-    let store = Store::open(&config.data_dir)?;
-    let clock = Clock::system();
-    let (_sender, configs) = watch::channel(Arc::new(config.clone()));
-    let shelf = open_shelf(&configs, &environment, &store, &clock).await?;
-    shelf.ensure_key().await?;
-    let secrets = Arc::new(move |source: &SecretSource| source.read(&environment));
-    let tools = LoginTools { secrets, clock, timeouts: Timeouts::default() };
-    let done = sign_in(&store, &shelf, account, how, &tools).await;
-    store.close().await;
+async fn without_relay(config: &Config, account: &Account, how: How) -> anyhow::Result<LoginDone> {
+    let alone = Alone::of(config).await?;
+    alone.shelf.ensure_key().await?;
+    let done = sign_in(&alone, account, how).await;
+    alone.store.close().await;
     done
 }
 
-async fn sign_in(
-    store: &Store,
-    shelf: &VaultShelf,
-    account: &Account,
-    how: How,
-    tools: &LoginTools,
-) -> anyhow::Result<LoginDone> {
+async fn sign_in(alone: &Alone, account: &Account, how: How) -> anyhow::Result<LoginDone> {
     match how {
-        How::Browser => browser::run(Keeper::Alone { store, shelf, tools }, account).await,
-        How::Token(token) => {
-            let has_sign_in = store.sign_in(&account.mailbox).await?.is_some();
-            let (stored, untried) = take_in_untried(account, token, tools, has_sign_in).await?;
-            let done = keep(store, shelf, stored, &tools.clock).await?;
-            Ok(LoginDone { unproven: untried.map(|error| error.to_string()), ..done })
-        }
+        How::Browser => browser::run(Keeper::Alone(alone), account).await,
+        How::Token(token) => alone.take_in(account, token).await,
         How::Device => {
-            let login = DeviceLogin::start(account, tools).await?;
+            let login = DeviceLogin::start(account, &alone.tools).await?;
             tell(&DevicePrompt::of(&login, account));
-            let stored = login.wait(tools, &CancellationToken::new()).await?;
-            keep(store, shelf, stored, &tools.clock).await
+            let stored = login.wait(&alone.tools, &CancellationToken::new()).await?;
+            alone.keep(stored).await
         }
     }
-}
-
-/// Keeps a sign-in and lifts the hold that waited for it.
-pub(super) async fn keep(
-    store: &Store,
-    shelf: &VaultShelf,
-    stored: StoredSignIn,
-    clock: &Clock,
-) -> anyhow::Result<LoginDone> {
-    let account = stored.account.clone();
-    let done = LoginDone::of(&stored);
-    shelf.save(stored).await.context("the sign-in could not be stored")?;
-    let is_manual = |hold: &crate::store::Hold| hold.account == account && hold.cause == HoldCause::Manual;
-    if !store.holds().await?.iter().any(is_manual) {
-        let why = "somebody signed in".to_owned();
-        store.commit(Change::Release { account, at: clock.now(), why }).await?;
-    }
-    Ok(done)
 }
 
 fn tell(prompt: &DevicePrompt) {

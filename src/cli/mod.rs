@@ -1,5 +1,6 @@
 //! The command line: what is typed, and what is printed for people.
 
+mod alone;
 mod check_config;
 mod daemon;
 mod demo;

@@ -1,41 +1,30 @@
 //! Trying an account of the application grant without a running relay: what `login` does where nobody has to sign in.
 
-use super::credential::{Offer, credential};
+use super::credential::{Credential, Offer};
 use super::endpoint::TokenEndpoint;
 use super::errors::{Advice, Flow, Meaning, judge};
 use super::keeper::Failure;
-use super::login::{LoginError, LoginTools};
+use super::login::{Asked, LoginError, LoginTools};
 use super::round::without_person;
 use crate::config::Account;
 
 /// Asks once for an access token of the registration's own, and keeps nothing of it.
 ///
 /// # Errors
-/// As [`LoginError`] says; with the refusal of the current secret if both were refused.
+/// As [`LoginError`] says; with the refusal of the secret that was asked with last.
 pub async fn try_application(account: &Account, tools: &LoginTools) -> Result<(), LoginError> {
     let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
-    let mut outcome = Ok(());
-    for offer in Offer::all(account) {
-        let credential = match credential(&tools.secrets, account, *offer, tools.clock.now()).await {
-            Ok(credential) => credential,
-            Err(error) => {
-                outcome = Err(error.into());
-                continue;
-            }
-        };
-        let Err(error) = endpoint.apply(&credential).await else { return Ok(()) };
-        let circumstances = Flow::ClientCredentials.into();
-        outcome = Err(match judge(&error, &circumstances).meaning {
-            Meaning::TryAgain | Meaning::Wait(_) => return Err(LoginError::Unreachable(error)),
-            Meaning::SignInAgain | Meaning::FixConfiguration => {
-                let failure =
-                    without_person(Failure::of(&error, account, &circumstances), account).with(&credential, account);
-                let advice = Advice { command: format!("xoauth2-relay login {}", account.mailbox), ..failure.advice };
-                LoginError::Refused { error, advice }
-            }
-        });
+    let endpoint = &endpoint;
+    let ask = |proof: Credential| async move { endpoint.apply(&proof).await };
+    let Asked { credential, answer, .. } = tools.ask(account, Offer::first(account), ask).await?;
+    let Err(error) = answer else { return Ok(()) };
+    let circumstances = Flow::ClientCredentials.into();
+    if let Meaning::TryAgain | Meaning::Wait(_) = judge(&error, &circumstances).meaning {
+        return Err(LoginError::Unreachable(error));
     }
-    outcome
+    let failure = without_person(Failure::of(&error, account, &circumstances), account).with(&credential, account);
+    let advice = Advice { command: format!("xoauth2-relay login {}", account.mailbox), ..failure.advice };
+    Err(LoginError::Refused { error, advice })
 }
 
 #[cfg(test)]

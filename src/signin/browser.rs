@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use reqwest::Url;
 
 use super::answer::{EndpointError, OAuthError};
-use super::credential::{Offer, credential};
+use super::credential::{Credential, Offer};
 use super::endpoint::TokenEndpoint;
 use super::errors::{Advice, Circumstances, Flow, Meaning, judge};
-use super::login::{LoginError, LoginTools, first_credential, is_about_client, sign_in};
+use super::login::{LoginError, LoginTools, sign_in};
 use super::observer::Asking;
 use super::redirect::{NotThis, Redirect, from_page};
 use super::shelf::StoredSignIn;
@@ -68,7 +68,7 @@ impl BrowserLogin {
             Url::parse(page).map_err(|error| LoginError::AuthorizeUrl(page.to_owned(), error.to_string()))?;
         let endpoint = TokenEndpoint::new(account, tools.timeouts)?;
         // Made again for the code. That it cannot be made is told before somebody signs in for nothing.
-        first_credential(account, tools).await?;
+        tools.has_credential(account).await?;
         Ok(Self {
             account: account.clone(),
             endpoint,
@@ -142,13 +142,11 @@ impl BrowserLogin {
     }
 
     async fn redeem(&self, code: &Secret, tools: &LoginTools) -> Result<StoredSignIn, LoginError> {
-        let (offer, mut proof) = first_credential(&self.account, tools).await?;
         let asking = Asking::now(Flow::AuthorizationCode, tools.clock.now());
-        let mut answer = self.endpoint.redeem_code(code, &self.redirect_uri, &self.verifier, &proof).await;
-        if offer == Offer::Next && answer.as_ref().is_err_and(is_about_client) {
-            proof = credential(&tools.secrets, &self.account, Offer::Current, tools.clock.now()).await?;
-            answer = self.endpoint.redeem_code(code, &self.redirect_uri, &self.verifier, &proof).await;
-        }
+        let redeem = |proof: Credential| async move {
+            self.endpoint.redeem_code(code, &self.redirect_uri, &self.verifier, &proof).await
+        };
+        let answer = tools.ask(&self.account, Offer::first(&self.account), redeem).await?.answer;
         let now = tools.clock.now();
         match answer {
             Ok(tokens) => sign_in(&self.account, &tokens, None, now),

@@ -47,6 +47,11 @@ pub enum Offer {
 }
 
 impl Offer {
+    /// What this account asks with first.
+    pub(super) fn first(account: &Account) -> Self {
+        if account.next_client_secret.is_some() { Self::Next } else { Self::Current }
+    }
+
     /// What this account may ask with, in this order. The next secret comes first, so that it is used as soon as it works.
     pub(super) fn all(account: &Account) -> &'static [Self] {
         if account.next_client_secret.is_some() { &[Self::Next, Self::Current] } else { &[Self::Current] }

@@ -4,7 +4,7 @@
 //! What happens to a sign-in is told as [`SignInEvent`]s; who holds mail because of it is not decided here. Knows nothing of mail.
 //!
 //! From the inside out: `timing`, `errors`, `inspect` and `skew` are rules, `keeper` decides by them, `task` carries out what it
-//! decides with `endpoint` and [`Shelf`], while an `observer` notices what goes with it; `login` and `browser` are what a person starts, with
+//! decides with `endpoint` and [`Shelf`], while an `observer` notices what goes with it; `login`, `device` and `browser` are what a person starts, with
 //! or without a running relay.
 
 mod answer;
@@ -12,6 +12,7 @@ mod application;
 mod browser;
 mod claims;
 mod credential;
+mod device;
 mod drop_secret;
 mod endpoint;
 pub mod errors;
@@ -50,12 +51,13 @@ pub use application::try_application;
 pub use browser::{BrowserLogin, Unanswered, loopback_redirect};
 pub use claims::Claims;
 pub use credential::{Credential, CredentialError, Offer};
+pub use device::DeviceLogin;
 pub use drop_secret::DropError;
 pub(crate) use endpoint::in_words;
 pub use endpoint::{EndpointUnusable, SecretReader, Timeouts, TokenEndpoint};
 pub use errors::{Advice, Circumstances, Flow, Meaning};
 pub use inspect::{Finding, Flaw};
-pub use login::{DeviceLogin, LoginError, LoginTools, take_in, take_in_untried};
+pub use login::{LoginError, LoginTools, take_in, take_in_untried};
 pub use redirect::{NotThis, is_redirect};
 pub use shelf::{MemoryShelf, Shelf, ShelfError, StoredAccess, StoredSignIn};
 pub use status::{AccessToken, HoldView, NoToken, Problem, Published, SignInStatus, Why};

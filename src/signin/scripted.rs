@@ -9,10 +9,13 @@ use axum::extract::{Form, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Semaphore;
 
 use super::endpoint::{SecretReader, Timeouts};
 use super::login::LoginTools;
+use super::shelf::MemoryShelf;
 use crate::clock::Clock;
 use crate::config::{
     Account, Endpoints, Environment, Grant, HostPort, Provider, Secret, SecretError, SecretSource, SmtpTls,
@@ -157,5 +160,10 @@ pub fn literals() -> SecretReader {
 /// What a login needs, with this calendar.
 pub fn tools(clock: &Clock) -> LoginTools {
     let timeouts = Timeouts { connect: Duration::from_secs(10), total: Duration::from_secs(30) };
-    LoginTools { secrets: literals(), clock: clock.clone(), timeouts }
+    LoginTools { secrets: literals(), shelf: Arc::new(MemoryShelf::default()), clock: clock.clone(), timeouts }
+}
+
+/// An access token that names this person.
+pub fn access_of(person: &str) -> String {
+    format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(format!(r#"{{"upn":"{person}"}}"#)))
 }

@@ -7,20 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::watch;
 
 use super::config_file::{SECRETS, give_to_owner_of};
 use super::plan::Plan;
-use crate::cli::login::keep;
-use crate::clock::Clock;
-use crate::config::{Config, Environment, Secret, SecretSource};
+use crate::cli::alone::Alone;
+use crate::config::{Config, Secret};
 use crate::control::{Client, ControlError, SOCKET};
 use crate::message::Address;
 use crate::ops::LoginDone;
-use crate::relay::open_shelf;
-use crate::shelf::VaultShelf;
-use crate::signin::{LoginTools, Timeouts, take_in_untried};
-use crate::store::{DataDir, Store};
 
 /// How long a running relay may take to put a changed configuration in force.
 const RELOAD: Duration = Duration::from_secs(20);
@@ -36,22 +30,17 @@ pub(super) enum Relay {
     Alone(Box<Alone>),
 }
 
-/// The data folder, for this process alone.
-pub(super) struct Alone {
-    config: watch::Sender<Arc<Config>>,
-    store: Store,
-    shelf: VaultShelf,
-    tools: LoginTools,
-    _lock: DataDir,
-}
-
 impl Relay {
     /// The running relay of this configuration; if there is none, its data folder under the lock.
     pub(super) async fn of(config: &Config) -> anyhow::Result<Self> {
         let client = Client::new(&config.data_dir)?;
         match client.account_list().await {
             Ok(_) => Ok(Self::Running(client, config.data_dir.join(SOCKET))),
-            Err(ControlError::NotRunning(_)) => Ok(Self::Alone(Box::new(Alone::of(config).await?))),
+            Err(ControlError::NotRunning(_)) => {
+                let alone = Alone::of(config).await?;
+                alone.shelf.ensure_key().await?;
+                Ok(Self::Alone(Box::new(alone)))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -100,7 +89,12 @@ impl Relay {
     pub(super) async fn take_in(&self, mailbox: &Address, token: &Secret) -> anyhow::Result<LoginDone> {
         match self {
             Self::Running(client, _) => Ok(client.login_take_in(mailbox, token).await?),
-            Self::Alone(alone) => alone.take_in(mailbox, token).await,
+            Self::Alone(alone) => {
+                let config = alone.config.borrow().clone();
+                let account =
+                    config.account(mailbox).ok_or_else(|| anyhow!("{mailbox} is not in the configuration"))?;
+                alone.take_in(account, token.clone()).await
+            }
         }
     }
 
@@ -120,29 +114,6 @@ impl Relay {
                 eprintln!("xoauth2-relay: {error:#}");
             }
         }
-    }
-}
-
-impl Alone {
-    async fn of(config: &Config) -> anyhow::Result<Self> {
-        let environment = Environment::of_process();
-        let lock = DataDir::lock(&config.data_dir)?;
-        let store = Store::open(&config.data_dir)?;
-        let clock = Clock::system();
-        let (config, configs) = watch::channel(Arc::new(config.clone()));
-        let shelf = open_shelf(&configs, &environment, &store, &clock).await?;
-        shelf.ensure_key().await?;
-        let secrets = Arc::new(move |source: &SecretSource| source.read(&environment));
-        let tools = LoginTools { secrets, clock, timeouts: Timeouts::default() };
-        Ok(Self { config, store, shelf, tools, _lock: lock })
-    }
-
-    async fn take_in(&self, mailbox: &Address, token: &Secret) -> anyhow::Result<LoginDone> {
-        let config = self.config.borrow().clone();
-        let account = config.account(mailbox).ok_or_else(|| anyhow!("{mailbox} is not in the configuration"))?;
-        let (stored, untried) = take_in_untried(account, token.clone(), &self.tools, false).await?;
-        let done = keep(&self.store, &self.shelf, stored, &self.tools.clock).await?;
-        Ok(LoginDone { unproven: untried.map(|error| error.to_string()), ..done })
     }
 }
 

@@ -8,14 +8,13 @@ use tokio::sync::mpsc;
 
 use super::loopback::{Arrival, Loopback};
 use super::page::Page;
-use super::{keep, show};
+use super::show;
 use crate::cli::Client;
+use crate::cli::alone::Alone;
 use crate::config::Account;
 use crate::message::Address;
 use crate::ops::{BrowserAnswer, BrowserPrompt, BrowserRedirect, LoginDone};
-use crate::shelf::VaultShelf;
-use crate::signin::{BrowserLogin, LoginError, LoginTools, Unanswered, loopback_redirect};
-use crate::store::Store;
+use crate::signin::{BrowserLogin, LoginError, Unanswered, loopback_redirect};
 
 /// Addresses of other sign-ins that are put up with.
 const TRIES: u32 = 20;
@@ -27,13 +26,13 @@ pub(super) enum Keeper<'a> {
     /// The running relay.
     Relay(&'a Client),
     /// This process.
-    Alone { store: &'a Store, shelf: &'a VaultShelf, tools: &'a LoginTools },
+    Alone(&'a Alone),
 }
 
 /// The same, once the sign-in has begun.
 enum Begun<'a> {
     Relay { client: &'a Client, mailbox: &'a Address, number: u64 },
-    Alone { login: Box<BrowserLogin>, store: &'a Store, shelf: &'a VaultShelf, tools: &'a LoginTools },
+    Alone { login: Box<BrowserLogin>, alone: &'a Alone },
 }
 
 /// Signs in.
@@ -53,15 +52,15 @@ async fn begin<'a>(keeper: Keeper<'a>, account: &'a Account, port: u16) -> anyho
             let prompt = client.login_browser_begin(&account.mailbox, port).await?;
             Ok((Begun::Relay { client, mailbox: &account.mailbox, number: prompt.number }, prompt))
         }
-        Keeper::Alone { store, shelf, tools } => {
-            let login = BrowserLogin::start(account, loopback_redirect(port), tools).await?;
+        Keeper::Alone(alone) => {
+            let login = BrowserLogin::start(account, loopback_redirect(port), &alone.tools).await?;
             let prompt = BrowserPrompt {
                 address: login.address(),
                 expires_at: login.expires_at(),
                 login: account.login.to_string(),
                 number: 0,
             };
-            Ok((Begun::Alone { login: Box::new(login), store, shelf, tools }, prompt))
+            Ok((Begun::Alone { login: Box::new(login), alone }, prompt))
         }
     }
 }
@@ -134,8 +133,8 @@ impl Begun<'_> {
                 let redirect = BrowserRedirect { number: *number, address: address.to_owned() };
                 Ok(client.login_browser_answer(mailbox, &redirect).await?)
             }
-            Self::Alone { login, store, shelf, tools } => match login.answer(address, tools).await {
-                Ok(stored) => Ok(BrowserAnswer::Done(keep(store, shelf, stored, &tools.clock).await?)),
+            Self::Alone { login, alone } => match login.answer(address, &alone.tools).await {
+                Ok(stored) => Ok(BrowserAnswer::Done(alone.keep(stored).await?)),
                 Err(Unanswered::NotThis(why)) => Ok(BrowserAnswer::NotThis(why.to_string())),
                 Err(Unanswered::Over(error)) => Err(error.into()),
             },
@@ -149,8 +148,8 @@ impl Begun<'_> {
                 Ok(()) => anyhow!("the sign-in was finished elsewhere; `xoauth2-relay status` tells"),
                 Err(error) => error.into(),
             },
-            Self::Alone { login, tools, .. } => {
-                tools.clock.sleep_until(login.expires_at()).await;
+            Self::Alone { login, alone } => {
+                alone.tools.clock.sleep_until(login.expires_at()).await;
                 login.expired().into()
             }
         }
