@@ -163,7 +163,7 @@ fn schedule(criterion: &mut Criterion) {
             (next, now) = (next + 1, now + Duration::from_millis(1));
             scheduler.on(Event::Accepted { account: account.clone(), waiting: waiting(next) }, now);
             let id = under_way.pop().expect("something is under way");
-            let outcome = Outcome::Answered { sent: Some((now, 1)), again: None };
+            let outcome = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
             under_way.extend(attempts(scheduler.on(Event::Finished { account: account.clone(), id, outcome }, now)));
         });
     });

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use xoauth2_relay::message::{Address, Body, Envelope, Protocol, QueueId, Trace};
+use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use xoauth2_relay::store::Incoming;
 
 /// A message of one recipient with this body; its id is still to be given.
@@ -19,6 +19,8 @@ pub fn incoming(body: Bytes) -> Incoming {
             ..Envelope::default()
         },
         account,
+        lane: Lane::Normal,
+        lane_why: None,
         trace: Trace {
             peer: "127.0.0.1".parse().expect("it is an address"),
             helo: Some("moodle.local".to_owned()),

@@ -11,7 +11,7 @@ use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use super::notice::Notice;
 use super::receiver::SendError;
 use crate::inbound::{Intake, QueueIntake};
-use crate::message::{Address, Body, Envelope, Protocol, QueueId, Trace};
+use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use crate::store::Incoming;
 
 /// The app that these mails are shown as.
@@ -33,6 +33,8 @@ pub(super) async fn put(
         received_at: notice.at,
         app: APP.to_owned(),
         account: through.clone(),
+        lane: Lane::Urgent,
+        lane_why: Some("a warning".to_owned()),
         envelope: Envelope {
             // Exchange lets a mailbox send as nobody but itself, not even as `<>`.
             sender: Some(through.clone()),

@@ -22,7 +22,7 @@ use super::route::{Route, route};
 use super::session::{Chunk, Event, Facts, LoginOutcome, Mail, Outcome, Session};
 use super::wire::{Ended, Stream, Wire};
 use crate::config::{Config, Passwords};
-use crate::message::Body;
+use crate::message::{Body, Lane};
 use crate::smtp::{Expect, LineDecoder, LineError, Reply};
 use crate::store::Incoming;
 
@@ -261,6 +261,8 @@ impl<S: Stream, I: Intake> Connection<S, I> {
             received_at: self.door.clock.now(),
             app: app.name.clone(),
             account: account.mailbox.clone(),
+            lane: Lane::Normal,
+            lane_why: None,
             subject: subject.filter(|_| config.queue.record_subjects),
             envelope: mail.envelope,
             trace: mail.trace,

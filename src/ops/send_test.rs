@@ -12,7 +12,7 @@ use super::{Ops, OpsError};
 use crate::config::Account;
 use crate::inbound::Intake;
 use crate::journal::Happening;
-use crate::message::{Address, Body, Envelope, Protocol, QueueId, Trace};
+use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use crate::store::{Incoming, RecipientState};
 
 /// How long the answer is waited for. The mail stays in the queue when it takes longer.
@@ -118,6 +118,8 @@ impl Ops {
             received_at: self.clock.now(),
             app: "send-test".to_owned(),
             account: account.mailbox.clone(),
+            lane: Lane::Urgent,
+            lane_why: Some("the administrator waits for it".to_owned()),
             envelope: Envelope {
                 sender: Some(account.mailbox.clone()),
                 smtputf8: !to.is_ascii(),

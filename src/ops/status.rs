@@ -397,12 +397,17 @@ fn says_nothing(hold: &Hold) -> bool {
 /// The advice of the sign-in is more exact than what the cause alone tells; and where Exchange gives no reason, what was found in the
 /// access token is the likeliest one.
 fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
-    use crate::store::HoldCause::{Clone, Key, Login, Manual, NotSignedIn, Registration, SignIn};
+    use crate::store::HoldCause::{
+        Blocked, Clone, Connection, Key, Login, MailboxFull, Manual, NotSignedIn, Permission, Quota, Registration,
+        SignIn,
+    };
     let mailbox = &hold.account;
     let remedy = match hold.cause {
         NotSignedIn | SignIn => format!("xoauth2-relay login {mailbox}"),
         Registration => format!("change what the error names, then: xoauth2-relay account release {mailbox}"),
-        Login => format!("change what the reply names, then: xoauth2-relay account release {mailbox}"),
+        Login | Quota | Blocked | MailboxFull | Permission | Connection => {
+            format!("change what the reply names, then: xoauth2-relay account release {mailbox}")
+        }
         Key => format!("put the right key back, then: xoauth2-relay account release {mailbox}"),
         // The advice of the sign-in says when to sign in anew instead.
         Clone | Manual => format!("xoauth2-relay account release {mailbox}"),

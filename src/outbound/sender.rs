@@ -209,7 +209,8 @@ impl Sender {
         updates.sort_by_key(|update| update.index);
         let sent_row = sent.map(|(at, recipients)| Sent { login: account.login.clone(), at, recipients });
         self.write(record(account, stored, at, updates, next, sent_row, journal), stored).await;
-        Outcome::Answered { sent, again }
+        let throttled = verdicts.iter().find_map(|(_, verdict)| verdict.throttle);
+        Outcome::Answered { sent, again, throttled }
     }
 
     /// The far side has answered: forgetting that would mean sending the message twice.

@@ -91,7 +91,7 @@ pub(super) fn unanswered(stored: &Stored, why: &str) -> Vec<RecipientUpdate> {
 /// A failure within the transaction, as what it means for every pending recipient.
 pub(super) fn failed_verdicts(stored: &Stored, error: &AttemptError) -> Vec<(usize, Verdict)> {
     let reply = Reply::new(451, format!("4.4.2 xoauth2-relay: {error}"));
-    let verdict = Verdict { scope: Scope::Message, class: Class::Later, reply };
+    let verdict = Verdict { scope: Scope::Message, class: Class::Later, throttle: None, reply };
     let pending = stored.recipients.iter().enumerate().filter(|(_, row)| row.state.is_pending());
     pending.map(|(index, _)| (index, verdict.clone())).collect()
 }
@@ -138,7 +138,7 @@ mod tests {
     use std::io;
     use std::time::Duration;
 
-    use crate::message::{Address, Envelope, Protocol, QueueId, Trace};
+    use crate::message::{Address, Envelope, Lane, Protocol, QueueId, Trace};
     use crate::store::{MessageState, RecipientRow};
 
     fn at() -> Timestamp {
@@ -156,6 +156,8 @@ mod tests {
             received_at: at(),
             app: "default".to_owned(),
             account: Address::parse("lms@contoso.com").unwrap(),
+            lane: Lane::Normal,
+            lane_why: None,
             state: MessageState::Waiting,
             due_at: at(),
             tries: 0,
@@ -181,7 +183,7 @@ mod tests {
     }
 
     fn verdict(index: usize, class: Class, code: u16, text: &str) -> (usize, Verdict) {
-        (index, Verdict { scope: Scope::Recipient, class, reply: Reply::new(code, text) })
+        (index, Verdict { scope: Scope::Recipient, class, throttle: None, reply: Reply::new(code, text) })
     }
 
     fn states_after(updates: &[RecipientUpdate]) -> Vec<(usize, RecipientState)> {

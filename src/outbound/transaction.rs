@@ -132,7 +132,12 @@ impl Transaction<'_, '_> {
             };
             let text =
                 format!("5.6.7 xoauth2-relay: the server takes only ASCII (no SMTPUTF8), and {what} is not ASCII");
-            let verdict = Verdict { scope: Scope::Recipient, class: Class::Refused, reply: Reply::new(553, text) };
+            let verdict = Verdict {
+                scope: Scope::Recipient,
+                class: Class::Refused,
+                throttle: None,
+                reply: Reply::new(553, text),
+            };
             self.outcome.verdicts.push((*place, verdict));
         }
         if self.open.is_empty() { Err(Ended) } else { Ok(()) }
@@ -340,7 +345,8 @@ impl Transaction<'_, '_> {
         let text = format!("4.4.2 xoauth2-relay: {error}; the message had left whole and may have been accepted");
         let reply = Reply::new(451, text.replace(['\r', '\n'], " "));
         for n in std::mem::take(&mut self.open) {
-            let verdict = Verdict { scope: Scope::Message, class: Class::InDoubt, reply: reply.clone() };
+            let verdict =
+                Verdict { scope: Scope::Message, class: Class::InDoubt, throttle: None, reply: reply.clone() };
             self.outcome.verdicts.push((self.mail.to[n].0, verdict));
         }
         self.outcome.session = After::Gone;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::schedule::Throttle;
 use crate::smtp::Reply;
 use crate::store::HoldCause;
 
@@ -16,6 +17,8 @@ pub struct Verdict {
     pub scope: Scope,
     /// What is to be done.
     pub class: Class,
+    /// What the far side has too much of, if it says so: the pace is to slow down.
+    pub throttle: Option<Throttle>,
     /// The reply, word for word; in our own words (`xoauth2-relay: …`) where the server said nothing.
     pub reply: Reply,
 }
@@ -175,7 +178,7 @@ pub fn judge(step: Step, reply: &Reply) -> Verdict {
         let row = TABLE.iter().find(|row| row.fits(step, reply));
         row.map_or_else(|| unknown(step, reply), |row| (row.scope, row.class))
     };
-    Verdict { scope, class, reply: reply.clone() }
+    Verdict { scope, class, throttle: None, reply: reply.clone() }
 }
 
 fn is_success(step: Step, reply: &Reply) -> bool {

@@ -23,7 +23,7 @@ use super::letter::{Letter, LetterError, MAX_ENVELOPE};
 use super::users;
 use super::watch::Watch;
 use crate::inbound::{AcceptError, BodyWriter, Door, Head, Intake, Outcome, Room, Route, route_of};
-use crate::message::{Address, Body, QueueId};
+use crate::message::{Address, Body, Lane, QueueId};
 use crate::registry;
 use crate::store::{Change, INLINE_LIMIT, Incoming, JournalEntry, Store, crash};
 
@@ -260,6 +260,8 @@ impl<I: Intake> Pickup<I> {
             received_at,
             app: app.name.clone(),
             account: account.mailbox.clone(),
+            lane: Lane::Normal,
+            lane_why: None,
             envelope,
             trace: trace(&owner),
             subject: head.subject.filter(|_| config.queue.record_subjects),

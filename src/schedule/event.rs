@@ -104,6 +104,8 @@ pub enum Outcome {
         sent: Option<(Timestamp, u32)>,
         /// It waits again.
         again: Option<Waiting>,
+        /// The far side wants it slower.
+        throttled: Option<Throttle>,
     },
     /// The far side could not be reached or was of no use before it came to the message: no fault of this message's.
     Unreachable {
@@ -125,6 +127,15 @@ pub enum Outcome {
     NotDue(Waiting),
     /// There is nothing to do for it: deleted or settled meanwhile.
     Gone,
+}
+
+/// What the far side has too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Throttle {
+    /// Messages a minute.
+    Rate,
+    /// Sessions at once.
+    Sessions,
 }
 
 /// What came of the proof that an account's login works.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::config::Account;
-use crate::message::{Address, QueueId};
+use crate::message::{Address, Lane, QueueId};
 use crate::store::Sent;
 
 /// A minute, and half a second for clocks and networks that are not ours.
@@ -121,7 +121,7 @@ impl Pace {
     /// When a message to so many recipients may leave.
     ///
     /// A message with more recipients than a whole day allows leaves once the day is empty.
-    pub fn turn(&mut self, now: Timestamp, recipients: u32) -> Turn {
+    pub fn turn(&mut self, now: Timestamp, recipients: u32, _lane: Lane) -> Turn {
         self.forget(now);
         let under_way = u32::try_from(self.under_way.len() + self.visits.len()).unwrap_or(u32::MAX);
         if under_way >= self.limits.connections {
@@ -286,12 +286,12 @@ mod tests {
         let mut now = start();
         let mut left = Vec::new();
         for n in 0..count {
-            match pace.turn(now, 1) {
+            match pace.turn(now, 1, Lane::Normal) {
                 Turn::Now => {}
                 Turn::At(when) => {
                     assert!(when > now, "a wait that is over is no wait");
                     now = when;
-                    assert_eq!(pace.turn(now, 1), Turn::Now);
+                    assert_eq!(pace.turn(now, 1, Lane::Normal), Turn::Now);
                 }
                 Turn::Busy => panic!("nothing is under way"),
             }
@@ -332,12 +332,12 @@ mod tests {
     fn as_many_are_under_way_as_there_are_sessions() {
         let mut pace = Pace::new(EXCHANGE);
         for n in 0..3 {
-            assert_eq!(pace.turn(start(), 1), Turn::Now);
+            assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Now);
             pace.start(start(), id(n), 1);
         }
-        assert_eq!(pace.turn(start(), 1), Turn::Busy);
+        assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Busy);
         pace.finish(id(1), None);
-        assert!(matches!(pace.turn(start() + Duration::from_secs(10), 1), Turn::Now));
+        assert!(matches!(pace.turn(start() + Duration::from_secs(10), 1, Lane::Normal), Turn::Now));
     }
 
     #[test]
@@ -345,11 +345,11 @@ mod tests {
         let mut pace = Pace::new(Limits { connections: 1, ..EXCHANGE });
         let account = Address::parse("lms@contoso.com").unwrap();
         pace.visit(&account);
-        assert_eq!(pace.turn(start(), 1), Turn::Busy);
+        assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Busy);
         assert_eq!((pace.last_minute(start()), pace.is_idle()), (0, false));
         pace.leave(&account);
         pace.leave(&account);
-        assert_eq!(pace.turn(start(), 1), Turn::Now);
+        assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Now);
         assert!(pace.is_idle());
     }
 
@@ -360,24 +360,24 @@ mod tests {
         pace.start(start(), id(1), 8);
         pace.finish(id(1), Some((start(), 8)));
         let noon = start() + Duration::from_hours(12);
-        assert_eq!(pace.turn(noon, 2), Turn::Now);
-        let Turn::At(when) = pace.turn(noon, 3) else { panic!("the day is full") };
+        assert_eq!(pace.turn(noon, 2, Lane::Normal), Turn::Now);
+        let Turn::At(when) = pace.turn(noon, 3, Lane::Normal) else { panic!("the day is full") };
         assert_eq!(when, start() + DAY + STEP);
 
         let mut again = Pace::new(limits);
         let login = crate::message::Address::parse("lms@contoso.com").unwrap();
         again.restore(&[Sent { login, at: start(), recipients: 8 }]);
-        assert_eq!(again.turn(noon, 3), Turn::At(when));
-        assert_eq!(again.turn(when, 3), Turn::Now);
+        assert_eq!(again.turn(noon, 3, Lane::Normal), Turn::At(when));
+        assert_eq!(again.turn(when, 3, Lane::Normal), Turn::Now);
     }
 
     #[test]
     fn a_message_larger_than_the_day_leaves_when_the_day_is_empty() {
         let mut pace = Pace::new(Limits { recipients_per_day: 10, ..EXCHANGE });
-        assert_eq!(pace.turn(start(), 50), Turn::Now);
+        assert_eq!(pace.turn(start(), 50, Lane::Normal), Turn::Now);
         pace.start(start(), id(1), 50);
         pace.finish(id(1), Some((start(), 50)));
-        assert!(matches!(pace.turn(start() + Duration::from_mins(2), 1), Turn::At(_)));
+        assert!(matches!(pace.turn(start() + Duration::from_mins(2), 1, Lane::Normal), Turn::At(_)));
     }
 
     #[test]
@@ -389,7 +389,7 @@ mod tests {
         }
         let yesterday = start() - Duration::from_hours(48);
         assert_eq!(pace.last_minute(yesterday), 0);
-        let Turn::At(when) = pace.turn(yesterday, 1) else { return };
+        let Turn::At(when) = pace.turn(yesterday, 1, Lane::Normal) else { return };
         assert!(when.duration_since(yesterday).as_secs() <= 6, "{when}");
     }
 
@@ -398,6 +398,6 @@ mod tests {
         let mut pace = Pace::new(EXCHANGE);
         pace.assume_unrecorded(start());
         assert_eq!(pace.last_minute(start()), 3);
-        assert!(matches!(pace.turn(start(), 1), Turn::At(_)));
+        assert!(matches!(pace.turn(start(), 1, Lane::Normal), Turn::At(_)));
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::event::{Action, Event, Outcome, Proved, Standing};
+use super::gate::{Gate, Probed, Raised};
 use super::pace::{Limits, Pace, Turn};
 use super::proof::Proof;
 use super::retry;
 use super::window::Window;
 use crate::config::Config;
-use crate::message::{Address, QueueId};
-use crate::store::{Hold, HoldCause, Sent};
+use crate::message::{Address, Lane, QueueId};
+use crate::store::{Hold, Sent};
 
 /// However long the configured waits are: an upstream that cannot be reached is tried this often, by one message.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -23,9 +24,6 @@ const LOOK_AGAIN: Duration = Duration::from_mins(10);
 const CLOCK_STEP: Duration = Duration::from_mins(1);
 /// When the store could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(5);
-/// When a held login is tried again without a person; the last one repeats.
-const PROBES: [Duration; 4] =
-    [Duration::from_mins(5), Duration::from_mins(15), Duration::from_mins(30), Duration::from_hours(1)];
 
 /// Decides which message leaves when.
 #[derive(Debug, Default)]
@@ -49,8 +47,7 @@ struct AccountQueue {
     is_removed: bool,
     window: Window,
     under_way: usize,
-    hold: Option<Hold>,
-    probing: bool,
+    gate: Gate,
     proving: bool,
     proof: Proof,
     pause: Option<Pause>,
@@ -64,13 +61,6 @@ struct Pause {
     error: String,
 }
 
-impl Hold {
-    /// Whether it may end by itself. Whoever keeps the sign-in tries that too; a probe from here is the net below.
-    fn is_probed(&self) -> bool {
-        !matches!(self.cause, HoldCause::Manual | HoldCause::Clone)
-    }
-}
-
 impl AccountQueue {
     fn new(mailbox: &Address, login: Address, now: Timestamp) -> Self {
         Self {
@@ -80,8 +70,7 @@ impl AccountQueue {
             is_removed: false,
             window: Window::default(),
             under_way: 0,
-            hold: None,
-            probing: false,
+            gate: Gate::default(),
             pause: None,
             read_again_at: None,
         }
@@ -93,7 +82,7 @@ impl AccountQueue {
 
     /// Whether mail waits for nothing but its turn.
     fn has_work(&self, now: Timestamp) -> bool {
-        self.hold.is_none() && self.window.first().is_some_and(|first| first.due_at <= now)
+        self.gate.is_open() && self.window.first().is_some_and(|first| first.due_at <= now)
     }
 
     fn ended(&mut self, id: QueueId) {
@@ -116,7 +105,7 @@ impl Scheduler {
                 .queues
                 .entry(hold.account.clone())
                 .or_insert_with(|| AccountQueue::removed(&hold.account, now));
-            queue.hold = Some(hold);
+            queue.gate.restore(hold);
         }
         scheduler
     }
@@ -173,10 +162,8 @@ impl Scheduler {
             if let Some(when) = queue.read_again_at {
                 consider(when);
             }
-            if let Some(hold) = &queue.hold {
-                if let (Some(when), false) = (hold.probe_at, queue.probing) {
-                    consider(when);
-                }
+            if !queue.gate.is_open() {
+                queue.gate.next_probe().into_iter().for_each(&mut consider);
                 continue;
             }
             let Some(first) = queue.window.first() else { continue };
@@ -189,7 +176,7 @@ impl Scheduler {
             if queue.pause.is_some() && queue.under_way > 0 {
                 continue;
             }
-            match self.paces.get_mut(&queue.login).map(|pace| pace.turn(now, first.recipients)) {
+            match self.paces.get_mut(&queue.login).map(|pace| pace.turn(now, first.recipients, Lane::Normal)) {
                 Some(Turn::At(when)) => consider(when),
                 // It has become due since the last event.
                 Some(Turn::Now) => consider(now),
@@ -209,7 +196,7 @@ impl Scheduler {
                 let mut pace = paces.get_mut(&queue.login);
                 Standing {
                     account: account.clone(),
-                    hold: queue.hold.clone(),
+                    hold: queue.gate.hold().cloned(),
                     pause: queue.pause.as_ref().map(|pause| (pause.until, pause.error.clone())),
                     under_way: queue.under_way,
                     last_minute: pace.as_mut().map_or(0, |pace| pace.last_minute(now)),
@@ -316,36 +303,18 @@ impl Scheduler {
             queue.pause.iter_mut().for_each(|pause| earlier(&mut pause.until));
             queue.read_again_at.iter_mut().for_each(earlier);
             queue.proof.earlier(step, now);
-            queue.hold.iter_mut().filter_map(|hold| hold.probe_at.as_mut()).for_each(earlier);
+            queue.gate.earlier(step, now);
             if !queue.is_removed {
                 actions.push(Action::Wake(account.clone(), now));
             }
         }
     }
 
-    /// A new cause replaces an older one, save that a person's word counts most, and then whose the account is.
-    fn hold(&mut self, mut hold: Hold, actions: &mut Vec<Action>) {
+    fn hold(&mut self, hold: Hold, actions: &mut Vec<Action>) {
         // Whoever keeps the sign-in of a new account may be quicker than the word of the new configuration.
         let queue = self.queues.entry(hold.account.clone());
         let queue = queue.or_insert_with(|| AccountQueue::removed(&hold.account, hold.since));
-        let current = queue.hold.as_ref();
-        let is_news = current.is_none_or(|current| current.cause != hold.cause);
-        match current {
-            Some(current) if is_news && current.cause == HoldCause::Manual => return,
-            Some(current) if is_news && current.cause == HoldCause::Clone && hold.cause != HoldCause::Manual => return,
-            // What a probe meets is for its own answer to tell.
-            Some(_) if is_news && queue.probing && hold.cause != HoldCause::Manual => return,
-            // Attempts that were under way together are refused together, and a probe of the sign-in fails as it did before.
-            Some(current) if !is_news => {
-                hold.since = current.since;
-                hold.probe_at = hold.probe_at.or(current.probe_at);
-                hold.probes = hold.probes.max(current.probes);
-            }
-            _ if hold.is_probed() => hold.probe_at = hold.probe_at.or(Some(hold.since + PROBES[0])),
-            _ => {}
-        }
-        if queue.hold.as_ref() != Some(&hold) {
-            queue.hold = Some(hold.clone());
+        if let Some(Raised { hold, is_news }) = queue.gate.raise(hold) {
             actions.push(Action::Hold { hold, is_news });
         }
     }
@@ -353,8 +322,7 @@ impl Scheduler {
     fn release(&mut self, account: &Address, why: String, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(queue) = self.queues.get_mut(account) else { return };
         queue.pause = None;
-        queue.probing = false;
-        if queue.hold.take().is_some() {
+        if queue.gate.release() {
             // Whoever freed it may be wrong.
             queue.proof.soon(now);
             actions.push(Action::Release { account: account.clone(), at: now, why });
@@ -362,19 +330,17 @@ impl Scheduler {
     }
 
     fn sign_in_good(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(queue) = self.queues.get(account) else { return };
-        let frees = |cause| !matches!(cause, HoldCause::Manual | HoldCause::Login | HoldCause::Clone);
-        match &queue.hold {
-            Some(hold) if frees(hold.cause) => self.release(account, "the sign-in works".to_owned(), now, actions),
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        if queue.gate.is_open() {
             // What failed for want of a token need not wait any longer.
-            None => self.with(account, |queue| queue.pause = None),
-            Some(_) => {}
+            queue.pause = None;
+        } else if queue.gate.is_freed_by_sign_in() {
+            self.release(account, "the sign-in works".to_owned(), now, actions);
         }
     }
 
     fn signed_in(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(queue) = self.queues.get(account) else { return };
-        if queue.hold.as_ref().is_none_or(|hold| hold.cause != HoldCause::Manual) {
+        if self.queues.get(account).is_some_and(|queue| !queue.gate.is_manual()) {
             self.release(account, "somebody signed in".to_owned(), now, actions);
             self.with(account, |queue| queue.proof.soon(now));
         }
@@ -402,25 +368,13 @@ impl Scheduler {
     fn probed(&mut self, account: &Address, result: Result<(), String>, now: Timestamp, actions: &mut Vec<Action>) {
         self.leave(account);
         let Some(queue) = self.queues.get_mut(account) else { return };
-        let is_probed = queue.hold.as_ref().is_some_and(Hold::is_probed);
-        if !std::mem::take(&mut queue.probing) || !is_probed {
-            return;
-        }
-        match result {
-            Ok(()) => {
+        match queue.gate.probed(result, now) {
+            Probed::Nothing => {}
+            Probed::Free => {
                 self.release(account, "the login was accepted again".to_owned(), now, actions);
                 self.with(account, |queue| queue.proof.taken(now));
             }
-            Err(reply) => {
-                let Some(hold) = &mut queue.hold else { return };
-                hold.probes += 1;
-                let step = (hold.probes as usize).min(PROBES.len() - 1);
-                hold.probe_at = Some(now + PROBES[step]);
-                if hold.cause == HoldCause::Login {
-                    hold.reply = Some(reply);
-                }
-                actions.push(Action::Hold { hold: hold.clone(), is_news: false });
-            }
+            Probed::Still(hold) => actions.push(Action::Hold { hold, is_news: false }),
         }
     }
 
@@ -444,12 +398,12 @@ impl Scheduler {
     fn may_prove(&self, queue: &AccountQueue, now: Timestamp) -> bool {
         let is_idle = || self.paces.get(&queue.login).is_some_and(Pace::is_idle);
         let has_work = |other: &AccountQueue| !other.is_removed && other.login == queue.login && other.has_work(now);
-        let is_asked = !queue.is_removed && queue.hold.is_none() && !queue.proving;
+        let is_asked = !queue.is_removed && queue.gate.is_open() && !queue.proving;
         is_asked && is_idle() && !self.queues.values().any(has_work)
     }
 
     fn next_proof(&self, now: Timestamp) -> Option<Timestamp> {
-        let asked = self.queues.values().filter(|queue| !queue.is_removed && queue.hold.is_none() && !queue.proving);
+        let asked = self.queues.values().filter(|queue| !queue.is_removed && queue.gate.is_open() && !queue.proving);
         // One that is due waits for its login to be idle, and what ends that is an event or a wake of its own.
         let timely = asked.filter(|queue| queue.proof.due_at() > now || self.may_prove(queue, now));
         timely.map(|queue| queue.proof.due_at().max(now)).min()
@@ -483,9 +437,9 @@ impl Scheduler {
 
     fn send(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(queue) = self.queues.get_mut(account) else { return };
-        if let Some(hold) = &queue.hold {
-            if !queue.probing && hold.probe_at.is_some_and(|when| when <= now) {
-                queue.probing = true;
+        if !queue.gate.is_open() {
+            if queue.gate.next_probe().is_some_and(|when| when <= now) {
+                queue.gate.begin_probe();
                 let login = queue.login.clone();
                 self.visit(account, &login);
                 actions.push(Action::Probe(account.clone()));
@@ -495,7 +449,7 @@ impl Scheduler {
         let Some(pace) = self.paces.get_mut(&queue.login) else { return };
         while let Some(first) = queue.window.first() {
             let is_paused = queue.pause.as_ref().is_some_and(|pause| pause.until > now || queue.under_way > 0);
-            if is_paused || first.due_at > now || pace.turn(now, first.recipients) != Turn::Now {
+            if is_paused || first.due_at > now || pace.turn(now, first.recipients, Lane::Normal) != Turn::Now {
                 return;
             }
             queue.window.take_first();

@@ -7,7 +7,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::{RecipientState, SealedSignIn};
-use crate::message::{Address, Body, Envelope, QueueId, Trace};
+use crate::message::{Address, Body, Envelope, Lane, QueueId, Trace};
 
 /// One thing to be written. All changes of a batch share one transaction and one sync.
 #[derive(Clone, Debug)]
@@ -91,6 +91,10 @@ pub struct Incoming {
     pub app: String,
     /// The mailbox whose queue it waits in.
     pub account: Address,
+    /// How urgent it is.
+    pub lane: Lane,
+    /// What says so, in words; `None`: nothing says anything.
+    pub lane_why: Option<String>,
     /// As it was said.
     pub envelope: Envelope,
     /// The last hop.
@@ -213,11 +217,37 @@ pub enum HoldCause {
     Key,
     /// The data folder belongs to another instance, of which this may be a copy.
     Clone,
+    /// Exchange takes no more for now: a limit of the day, the mailbox's or the tenant's.
+    Quota,
+    /// Exchange has stopped the mailbox or the tenant: spam, a threshold, a suspicion.
+    Blocked,
+    /// The mailbox is full, so that Exchange cannot keep what it sends.
+    MailboxFull,
+    /// The login works, but may not send from the mailbox.
+    Permission,
+    /// What Exchange asks of the connection is not there: its TLS, its way of logging in.
+    Connection,
     /// A person asked for it.
     Manual,
 }
 
 impl HoldCause {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::NotSignedIn,
+        Self::SignIn,
+        Self::Registration,
+        Self::Login,
+        Self::Key,
+        Self::Clone,
+        Self::Quota,
+        Self::Blocked,
+        Self::MailboxFull,
+        Self::Permission,
+        Self::Connection,
+        Self::Manual,
+    ];
+
     /// The name in the database and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -227,14 +257,18 @@ impl HoldCause {
             Self::Login => "login",
             Self::Key => "key",
             Self::Clone => "clone",
+            Self::Quota => "quota",
+            Self::Blocked => "blocked",
+            Self::MailboxFull => "mailbox_full",
+            Self::Permission => "permission",
+            Self::Connection => "connection",
             Self::Manual => "manual",
         }
     }
 
     /// The cause of this name.
     pub fn parse(name: &str) -> Option<Self> {
-        use HoldCause::{Clone, Key, Login, Manual, NotSignedIn, Registration, SignIn};
-        [NotSignedIn, SignIn, Registration, Login, Key, Clone, Manual].into_iter().find(|cause| cause.as_str() == name)
+        Self::ALL.into_iter().find(|cause| cause.as_str() == name)
     }
 }
 
@@ -247,6 +281,11 @@ impl fmt::Display for HoldCause {
             Self::Login => "Exchange refuses the login",
             Self::Key => "the stored sign-in cannot be opened with this key",
             Self::Clone => "the queue and the sign-in belong to another instance",
+            Self::Quota => "Exchange takes no more mail for now",
+            Self::Blocked => "Exchange has stopped the mailbox or the tenant",
+            Self::MailboxFull => "the mailbox is full",
+            Self::Permission => "Exchange does not let the login send from the mailbox",
+            Self::Connection => "Exchange refuses this kind of connection",
             Self::Manual => "held by an administrator",
         })
     }

@@ -91,6 +91,8 @@ pub fn an_accepted_message_is_read_back_whole(subject: &mut Subject) {
         received_at: sent.received_at,
         app: sent.app,
         account: sent.account,
+        lane: sent.lane,
+        lane_why: sent.lane_why,
         state: MessageState::Waiting,
         due_at: sent.received_at,
         tries: 0,

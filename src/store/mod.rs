@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::message::{Address, Envelope, QueueId, Trace};
+use crate::message::{Address, Envelope, Lane, QueueId, Trace};
 
 pub use bodies::{Bodies, BodyWriter, INLINE_LIMIT};
 pub use change::{
@@ -117,6 +117,10 @@ pub struct Stored {
     pub app: String,
     /// The mailbox whose queue it waits in.
     pub account: Address,
+    /// How urgent it is.
+    pub lane: Lane,
+    /// What says so, in words; `None`: nothing says anything.
+    pub lane_why: Option<String>,
     /// Where it stands.
     pub state: MessageState,
     /// Not tried before.

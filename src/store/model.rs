@@ -141,6 +141,8 @@ impl Model {
             received_at: given.received_at,
             app: given.app,
             account: given.account,
+            lane: given.lane,
+            lane_why: given.lane_why,
             state: MessageState::Waiting,
             due_at: given.received_at,
             tries: 0,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{Change, Incoming, Next, RecipientState, RecipientUpdate, Record};
-use crate::message::{Address, Body, Envelope, Protocol, QueueId, Trace};
+use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 
 /// Second `n` of the tests' time.
 pub fn at(n: i64) -> Timestamp {
@@ -34,6 +34,8 @@ pub fn incoming(n: u32, recipients: &[&str]) -> Incoming {
         received_at: at(i64::from(n)),
         app: "moodle".to_owned(),
         account: lms(),
+        lane: Lane::Normal,
+        lane_why: None,
         envelope: Envelope {
             sender: Some(address("noreply@contoso.com")),
             recipients: recipients.iter().map(|text| address(text).into()).collect(),

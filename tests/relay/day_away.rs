@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use xoauth2_relay::config::{Config, Environment};
-use xoauth2_relay::message::{Address, Body, Envelope, Protocol, QueueId, Trace};
+use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use xoauth2_relay::schedule::{Action, Event, Outcome, Proved, Scheduler};
 use xoauth2_relay::store::{Change, Incoming, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Waiting};
 
@@ -81,6 +81,8 @@ impl Simulation {
             received_at: self.now,
             app: "default".to_owned(),
             account: mailbox(),
+            lane: Lane::Normal,
+            lane_why: None,
             envelope: Envelope {
                 sender: Some(mailbox()),
                 recipients: vec![Address::parse("you@example.com").unwrap().into()],
@@ -161,6 +163,6 @@ impl Simulation {
         };
         self.store.commit(Change::Record(Box::new(record))).await.unwrap();
         self.left.push((self.now, id));
-        Outcome::Answered { sent: Some((self.now, 1)), again: None }
+        Outcome::Answered { sent: Some((self.now, 1)), again: None, throttled: None }
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use self::upstream::Upstream;
 use super::{Attempt, AttemptError, Class, Delivery, Pool, Session, Verdict};
 use crate::config::{Account, Endpoints, Grant, HostPort, Provider, Secret, SmtpTls};
-use crate::message::{Address, Body, Envelope, Protocol, QueueId, SenderPolicy, Trace};
+use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, SenderPolicy, Trace};
 use crate::store::{MessageState, RecipientRow, RecipientState, Stored};
 
 /// Up to an accepted login, without PIPELINING.
@@ -106,6 +106,8 @@ fn stored(recipients: &[&str], size: usize) -> Stored {
         received_at,
         app: "default".to_owned(),
         account: address("lms@contoso.com"),
+        lane: Lane::Normal,
+        lane_why: None,
         state: MessageState::Waiting,
         due_at: received_at,
         tries: 0,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{Queue, testing};
-use crate::store::Waiting;
+use crate::store::{HoldCause, Waiting};
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
@@ -104,7 +104,7 @@ fn no_more_than_three_are_under_way_and_an_end_makes_room() {
     }
     let later = start() + Duration::from_secs(10);
     assert!(attempts(&accept(&mut scheduler, 4, later)).is_empty());
-    let sent = Outcome::Answered { sent: Some((later, 1)), again: None };
+    let sent = Outcome::Answered { sent: Some((later, 1)), again: None, throttled: None };
     assert_eq!(attempts(&finish(&mut scheduler, 2, sent, later)), [4]);
 }
 
@@ -128,7 +128,7 @@ fn an_upstream_that_is_away_is_tried_by_one_message_after_ever_longer_pauses() {
     }
     now = scheduler.next_wake(now).unwrap();
     assert_eq!(attempts(&wake(&mut scheduler, &[1, 2, 3].map(waiting), now)), [1]);
-    let sent = Outcome::Answered { sent: Some((now, 1)), again: None };
+    let sent = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
     assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2, 3]);
 }
 
@@ -254,7 +254,12 @@ fn a_queue_of_any_length_is_worked_off_from_a_small_window() {
             Action::Attempt(_, id) => {
                 store.remove(&id.number()).expect("each leaves once");
                 left.push(id.number());
-                finish(&mut scheduler, id.number(), Outcome::Answered { sent: Some((now, 1)), again: None }, now)
+                finish(
+                    &mut scheduler,
+                    id.number(),
+                    Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None },
+                    now,
+                )
             }
             other => panic!("{other:?}"),
         });
@@ -335,7 +340,7 @@ fn what_became_due_between_two_looks_is_due_now() {
     let later = start() + Duration::from_secs(2);
     let again = Waiting { due_at: later, ..waiting(1) };
     accept(&mut scheduler, 1, start());
-    finish(&mut scheduler, 1, Outcome::Answered { sent: None, again: Some(again) }, start());
+    finish(&mut scheduler, 1, Outcome::Answered { sent: None, again: Some(again), throttled: None }, start());
     assert_eq!(scheduler.next_wake(start()), Some(later));
     let just_after = later + Duration::from_millis(1);
     assert_eq!(scheduler.next_wake(just_after), Some(just_after));
@@ -408,7 +413,7 @@ fn a_proof_waits_until_nothing_of_its_login_waits_or_is_under_way() {
     assert!(wake(&mut scheduler, &[], due).is_empty(), "the other account is sending");
     assert!(scheduler.next_wake(due).is_none_or(|when| when > due), "and nobody is woken for it");
 
-    let sent = Outcome::Answered { sent: Some((due, 1)), again: None };
+    let sent = Outcome::Answered { sent: Some((due, 1)), again: None, throttled: None };
     let ended = Event::Finished { account: address("two@contoso.com"), id: two(1), outcome: sent };
     assert_eq!(scheduler.on(ended, due), [Action::Prove(lms())]);
     // It takes one of the three places, and no more than that.

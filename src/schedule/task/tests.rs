@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{Account, testing};
-use crate::message::{Body, Envelope, Protocol, Trace};
+use crate::message::{Body, Envelope, Lane, Protocol, Trace};
 use crate::store::{HoldCause, Incoming, MessageState, RecipientState, RecipientUpdate};
 
 /// Sessions of the account, so many attempts are under way at once.
@@ -157,7 +157,7 @@ fn waiting(n: i64) -> Waiting {
 }
 
 fn done() -> Outcome {
-    Outcome::Answered { sent: None, again: None }
+    Outcome::Answered { sent: None, again: None, throttled: None }
 }
 
 /// A store with these messages in it, all due.
@@ -175,6 +175,8 @@ async fn accept(store: &Store, n: i64) {
         received_at: start(),
         app: "moodle".to_owned(),
         account: lms(),
+        lane: Lane::Normal,
+        lane_why: None,
         envelope: Envelope {
             sender: Some(lms()),
             recipients: vec![Address::parse("you@example.com").unwrap().into()],
@@ -313,7 +315,7 @@ async fn a_message_is_tried_again_when_it_is_due_however_often_somebody_asks_for
     for _ in 0..100 {
         let asked = bench.next().await;
         let again = Waiting { due_at: bench.clock.now() + wait, ..waiting(1) };
-        asked.answer(Outcome::Answered { sent: None, again: Some(again) });
+        asked.answer(Outcome::Answered { sent: None, again: Some(again), throttled: None });
         bench.until_under_way(0).await;
         bench.clock.advance(wait);
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::line;
-use super::values::{count, millis, protocol_name, span};
+use super::values::{count, lane_number, millis, protocol_name, span};
 use crate::message::{Address, Body, EnvelopeId, OriginalRecipient, QueueId, Recipient, Return};
 use crate::store::engine::{Committed, Failure};
 use crate::store::{Ending, Incoming, MessageState, Next, RecipientState, RecipientUpdate, Record};
@@ -17,8 +17,8 @@ pub fn accept(sql: &Connection, incoming: &Incoming) -> Result<(), Failure> {
     }
     sql.prepare_cached(
         "INSERT INTO message (id, received_at, app, account, mailbox, state, due_at, tries, tried_for, pending, sender,
-             smtputf8, peer, helo, protocol, user, subject, size, in_file, ret, envid)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?2, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+             smtputf8, peer, helo, protocol, user, subject, size, in_file, ret, envid, lane, lane_why)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?2, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?
     .execute(params![
         id.number(),
@@ -38,6 +38,8 @@ pub fn accept(sql: &Connection, incoming: &Incoming) -> Result<(), Failure> {
         matches!(incoming.body, Body::File(_)),
         envelope.ret.map(Return::as_str),
         envelope.envid.as_ref().map(EnvelopeId::as_str),
+        lane_number(incoming.lane),
+        incoming.lane_why,
     ])?;
     if let Body::Inline(bytes) = &incoming.body {
         sql.prepare_cached("INSERT INTO body (id, bytes) VALUES (?1, ?2)")?

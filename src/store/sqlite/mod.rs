@@ -50,7 +50,9 @@ const STEPS: [&str; 2] = [
      ALTER TABLE sign_in ADD COLUMN refresh_life INTEGER;
      ALTER TABLE sign_in ADD COLUMN access BLOB;
      ALTER TABLE sign_in ADD COLUMN access_at INTEGER;
-     ALTER TABLE sign_in ADD COLUMN access_life INTEGER;",
+     ALTER TABLE sign_in ADD COLUMN access_life INTEGER;
+     ALTER TABLE message ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
+     ALTER TABLE message ADD COLUMN lane_why TEXT;",
 ];
 
 /// Marks the file as ours (`application_id`): "xoa2".

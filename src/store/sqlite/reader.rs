@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::values::{
-    address, duration, envelope_recipient, journal_entry, maybe_address, maybe_duration, maybe_named, maybe_time,
+    address, duration, envelope_recipient, journal_entry, lane, maybe_address, maybe_duration, maybe_named, maybe_time,
     millis, named, odd, protocol, recipient, time, timestamp, unsigned,
 };
 use super::{Shared, lock};
@@ -219,6 +219,8 @@ fn stored(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored> {
         received_at: time(row, "received_at")?,
         app: row.get("app")?,
         account: address(row, "mailbox")?,
+        lane: lane(row)?,
+        lane_why: row.get("lane_why")?,
         state: named(row, "state", MessageState::parse)?,
         due_at: time(row, "due_at")?,
         tries: row.get("tries")?,

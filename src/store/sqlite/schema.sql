@@ -9,6 +9,8 @@ CREATE TABLE message (
     app         TEXT NOT NULL,
     account     TEXT NOT NULL,
     mailbox     TEXT NOT NULL,
+    lane        INTEGER NOT NULL DEFAULT 1, -- 0 urgent, 1 normal, 2 bulk
+    lane_why    TEXT,
     state       TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'dead')),
     due_at      INTEGER NOT NULL,
     tries       INTEGER NOT NULL,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Error, Result, Row};
 
-use crate::message::{Address, Notify, OriginalRecipient, Protocol, QueueId, Recipient};
+use crate::message::{Address, Lane, Notify, OriginalRecipient, Protocol, QueueId, Recipient};
 use crate::store::{JournalEntry, RecipientRow, RecipientState};
 
 /// A time as the database keeps it.
@@ -22,6 +22,21 @@ pub fn span(span: Duration) -> i64 {
 /// A number of something as the database keeps it.
 pub fn count(n: impl TryInto<i64>) -> i64 {
     n.try_into().unwrap_or(i64::MAX)
+}
+
+/// A lane as the database keeps it: the more urgent, the smaller.
+pub fn lane_number(lane: Lane) -> i64 {
+    match lane {
+        Lane::Urgent => 0,
+        Lane::Normal => 1,
+        Lane::Bulk => 2,
+    }
+}
+
+/// The lane in a row.
+pub fn lane(row: &Row<'_>) -> Result<Lane> {
+    let number: i64 = row.get("lane")?;
+    Lane::ALL.into_iter().find(|&lane| lane_number(lane) == number).ok_or(Error::IntegralValueOutOfRange(0, number))
 }
 
 /// The time in a column.
