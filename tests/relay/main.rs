@@ -14,6 +14,7 @@ mod daily_proof;
 mod day_away;
 mod delivery;
 mod dkim;
+mod fault_scripts;
 mod grants;
 mod interop;
 mod keys;

@@ -1,0 +1,126 @@
+//! What happens in one run, made from a number.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// A run.
+#[derive(Debug)]
+pub struct Script {
+    pub steps: Vec<Step>,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A program hands in a mail to these.
+    Mail(Vec<Person>),
+    /// From now on this goes wrong, so many times.
+    Fault(String),
+    /// Time passes.
+    Pass(Duration),
+    /// The relay is stopped in order and started again.
+    Restart,
+    /// Exchange and Entra ID cannot be reached, or can be again.
+    Away,
+}
+
+/// A recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Person {
+    /// Gets mail.
+    There,
+    /// Exchange refuses them when they are named.
+    Gone,
+    /// Exchange refuses what is for them behind the final dot. Only alone in a mail: a refusal there is all recipients'.
+    GoneLate,
+}
+
+impl Person {
+    /// How Exchange refuses them, whatever else happens.
+    pub fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::There => None,
+            Self::Gone => Some("rcpt=5.4.1-recipient-rejected"),
+            Self::GoneLate => Some("data_end=5.1.10"),
+        }
+    }
+}
+
+/// What passes, at most a few times. Nothing of it may cost anybody a mail.
+const FAULTS: &[&str] = &[
+    "connect=drop",
+    "connect=421-4.3.2-not-available",
+    "ehlo=drop",
+    "starttls=drop",
+    "auth=drop",
+    "auth=535-5.7.3-generic",
+    "auth=535-5.7.139-smtpauth-mailbox",
+    "auth=535-5.7.139-sts-unreachable",
+    "auth=451-4.7.0-prx",
+    "mail=drop",
+    "mail=421-4.4.1-session-20min",
+    "mail=530-5.7.57",
+    "mail=\"451 4.3.0 a mood that nobody has seen\"",
+    "rcpt=drop",
+    "rcpt=4.5.3-too-many-rcpt",
+    "rcpt=\"450 4.2.0 try again\"",
+    "rcpt=421-4.4.2-socketerror",
+    "data=drop",
+    "data=\"451 4.3.2 not now\"",
+    "body=drop:10",
+    "body=drop:60",
+    "data_end=drop",
+    "data_end=keep-drop",
+    "data_end=wait:3ms",
+    "data_end=432-4.3.2-concurrent",
+    "data_end=432-4.3.2-sender-thread",
+    "data_end=451-4.3.111-mrh1",
+    "data_end=421-4.4.2-rate",
+    "data_end=554-5.2.0-quota",
+    "data_end=554-5.2.0-outbound-spam",
+    "data_end=554-5.2.2-mailbox-full",
+    "data_end=430-4.2.0-logon",
+    "data_end=4.7.500",
+    "data_end=5.7.705",
+    "data_end=5.2.121",
+    "data_end=\"554 5.2.0 STOREDRV.Submission.Exception:BrandNewException.NotInAnyTable; nobody knows\"",
+    "any=421-4.3.2-not-available",
+    "token=http:503",
+    "token=http:429:60",
+    "token=drop",
+    "token=50196",
+];
+
+impl Script {
+    pub fn of_seed(seed: u64) -> Self {
+        let octets: Vec<u8> = (0..4).flat_map(|n: u64| seed.wrapping_add(n).to_le_bytes()).collect();
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &octets);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let steps = prop::collection::vec(step(), 3..16).new_tree(&mut runner).expect("nothing is filtered").current();
+        Self { steps }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let people = prop_oneof![
+        8 => prop::collection::vec(prop_oneof![6 => Just(Person::There), 1 => Just(Person::Gone)], 1..5),
+        1 => Just(vec![Person::GoneLate]),
+    ];
+    let fault =
+        (prop::sample::select(FAULTS), 1_u32..5).prop_map(|(fault, times)| Step::Fault(format!("{fault}*{times}")));
+    let span = prop_oneof![
+        3 => (1_u64..120).prop_map(Duration::from_secs),
+        3 => (1_u64..90).prop_map(Duration::from_mins),
+        1 => (1_u64..40).prop_map(Duration::from_hours),
+    ];
+    prop_oneof![
+        5 => people.prop_map(Step::Mail),
+        5 => fault,
+        4 => span.prop_map(Step::Pass),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Away),
+    ]
+}
