@@ -58,6 +58,10 @@ pub fn look(status: &Status, expiries: &[Expiry], has_room: bool, now: Timestamp
             looked.usable.push(mailbox.clone());
         }
         looked.troubles.extend(of_account(account, &mailbox, now));
+        // Accounts that share a login share its day: one of them is told of.
+        let shares = |other: &&AccountStatus| other.login == account.login && other.pace.is_day_nearly_used();
+        let is_first = status.accounts.iter().find(shares).is_some_and(|first| first.mailbox == account.mailbox);
+        looked.troubles.extend(day_nearly_used(account, &mailbox).filter(|_| is_first));
         looked.accounts.push(mailbox);
     }
     if !has_room {
@@ -217,6 +221,28 @@ fn message_held(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
         error: None,
         codes: Vec::new(),
         todo: "xoauth2-relay queue list shows it; then queue show ID for the reason, and queue retry ID or queue delete ID".to_owned(),
+    })
+}
+
+/// While there is time to do something about it.
+fn day_nearly_used(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
+    account.pace.is_day_nearly_used().then(|| Trouble {
+        cause: Cause::of(Kind::DayNearlyUsed, mailbox),
+        severity: Severity::Warning,
+        stage: 0,
+        settles_after: MOMENT,
+        since: None,
+        ends: None,
+        title: format!("{} has nearly used its recipients of a day", account.login),
+        text: account.pace.day_in_words(),
+        waiting: Some(account.queue.waiting),
+        error: None,
+        codes: Vec::new(),
+        todo: format!(
+            "Nothing, if this was a single large mailing: mail waits and then leaves by itself. Otherwise put a second account into the \
+             configuration for some of the apps; raise recipients_per_day of {mailbox} if its provider allows it more; or, for mail within \
+             the organisation, use Microsoft's High Volume Email. When the queue will be empty: xoauth2-relay status"
+        ),
     })
 }
 

@@ -28,12 +28,14 @@ pub enum Kind {
     ListenerCertificate,
     /// This machine's clock is wrong.
     ClockSkew,
+    /// Most of the recipients that a login may write to in a day are used.
+    DayNearlyUsed,
     /// A part of the relay has failed, and the relay has to be started again.
     Broken,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Held,
         Self::SignInTrouble,
         Self::Unreachable,
@@ -43,6 +45,7 @@ impl Kind {
         Self::ClientCertificate,
         Self::ListenerCertificate,
         Self::ClockSkew,
+        Self::DayNearlyUsed,
         Self::Broken,
     ];
 
@@ -58,6 +61,7 @@ impl Kind {
             Self::ClientCertificate => "certificate",
             Self::ListenerCertificate => "listener_certificate",
             Self::ClockSkew => "clock_skew",
+            Self::DayNearlyUsed => "day_nearly_used",
             Self::Broken => "broken",
         }
     }
@@ -76,6 +80,8 @@ impl Kind {
     pub fn clears_after(self) -> Duration {
         match self {
             Self::SignInTrouble | Self::Unreachable | Self::DiskFull | Self::ClockSkew => Duration::from_mins(5),
+            // A rolling count goes up and down around a mark: told once a day is enough.
+            Self::DayNearlyUsed => Duration::from_hours(24),
             _ => Duration::ZERO,
         }
     }
@@ -120,6 +126,7 @@ impl Cause {
             Kind::ClientSecret => format!("The client secret of {whose} no longer ends soon"),
             Kind::ClientCertificate => format!("The certificate that signs in {whose} no longer ends soon"),
             Kind::ClockSkew => "This machine's clock is right again".to_owned(),
+            Kind::DayNearlyUsed => format!("{whose} has used less than 80 % of its recipients a day for a whole day"),
             Kind::ListenerCertificate => {
                 format!("The certificate {} no longer ends soon", self.subject.as_deref().unwrap_or("of a listener"))
             }

@@ -5,8 +5,11 @@ use std::fmt::Write;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::show::{count, printable};
-use super::when::{both, days, distance, time};
-use crate::ops::{AccountDetail, AccountStatus, ExpiryView, HoldView, QueueCounts, SignInView, Status};
+use super::when::{both, clock, days, distance, time};
+use crate::ops::{
+    AccountDetail, AccountStatus, ExpiryView, ForecastView, HoldView, PaceView, QueueCounts, SignInView, SlowdownView,
+    Status, grouped,
+};
 
 /// The names in front of the lines are made as wide as the longest one.
 const NAME: usize = 12;
@@ -35,7 +38,7 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
     let mut text = String::new();
     let since = both(status.started_at, now);
     let _ = writeln!(text, "xoauth2-relay {} on {}, running since {since}", status.version, status.hostname);
-    let _ = writeln!(text, "{}", in_all(status));
+    let _ = writeln!(text, "{}", in_all(status, now));
     if let Some((key, since)) = status.key.as_ref().and_then(|key| Some((key, key.since?))) {
         let _ = writeln!(text, "sign-ins are sealed with the key {} since {}", key.id, time(since));
     }
@@ -62,12 +65,15 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
     text
 }
 
-fn in_all(status: &Status) -> String {
+fn in_all(status: &Status, now: Timestamp) -> String {
     let held = status.accounts.iter().filter(|account| account.hold.is_some()).count();
     let accounts = count(status.accounts.len(), "account");
     let accounts = if held == 0 { accounts } else { format!("{accounts}, {held} HELD") };
     let waiting = status.queue.waiting;
-    format!("{accounts}; {}", if waiting == 0 { "no mail waits".to_owned() } else { format!("{waiting} waiting") })
+    let waits = if waiting == 0 { "no mail waits".to_owned() } else { format!("{waiting} waiting") };
+    let leaves = if held == 0 { "" } else { "what is not held is " };
+    let forecast = status.forecast.as_ref().map(|forecast| format!(", {leaves}{}", empty(forecast, now)));
+    format!("{accounts}; {waits}{}", forecast.unwrap_or_default())
 }
 
 /// `account show`.
@@ -104,7 +110,11 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
         sheet.line("because", &pause.error);
         sheet.line("next try", &both(pause.until, now));
     }
-    sheet.line("queue", &queue_line(account, now));
+    sheet.line("queue", &counts(&account.queue, now));
+    sheet.some(
+        "forecast",
+        account.forecast.as_ref().map(|forecast| forecast_line(forecast, &account.pace, now)).as_deref(),
+    );
     sign_in_lines(&mut sheet, account, now);
     login_lines(&mut sheet, account, now);
     for (n, warning) in account.warnings.iter().enumerate() {
@@ -113,12 +123,7 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
     for (n, line) in account.expires.iter().map(|expiry| ends(expiry, now)).enumerate() {
         sheet.line(if n == 0 { "expires" } else { "" }, &line);
     }
-    let pace = &account.pace;
-    let pace = format!(
-        "{} of {} messages in the last minute, {} of {} recipients in the last 24 hours",
-        pace.last_minute, pace.messages_per_minute, pace.last_day, pace.recipients_per_day
-    );
-    sheet.line("pace", &pace);
+    pace_lines(&mut sheet, account, now);
     sheet.text
 }
 
@@ -135,11 +140,41 @@ fn hold_lines(sheet: &mut Sheet, hold: &HoldView, now: Timestamp) {
     }
 }
 
-fn queue_line(account: &AccountStatus, now: Timestamp) -> String {
-    let queue = counts(&account.queue, now);
-    match account.empty_at {
-        Some(at) => format!("{queue}; empty at about {}", both(at, now)),
-        None => queue,
+fn pace_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
+    let pace = &account.pace;
+    let used = format!(
+        "{} of {} messages in the last minute, {} of {} recipients in the last 24 hours",
+        pace.last_minute, pace.messages_per_minute, pace.last_day, pace.recipients_per_day
+    );
+    sheet.line("pace", &used);
+    let who = if account.provider == "microsoft" { "Exchange" } else { "the mail server" };
+    for SlowdownView { what, level, since, said } in &pace.slowed {
+        let level = match (what.as_str(), level) {
+            ("connections", 1) => "1 session".to_owned(),
+            ("connections", level) => format!("{level} sessions"),
+            (_, level) => format!("{level} a minute"),
+        };
+        sheet.line("", &format!("slowed down: {level} since {} because {who} said: {said}", clock(*since, now)));
+    }
+    if pace.is_day_nearly_used() {
+        sheet.line("", &format!("warning: {}", pace.day_in_words()));
+    }
+}
+
+/// `empty in about 40 minutes (11:20)`
+fn empty(forecast: &ForecastView, now: Timestamp) -> String {
+    match distance(forecast.empty_at, now).strip_prefix("in ") {
+        Some(span) => format!("empty in about {span} ({})", clock(forecast.empty_at, now)),
+        None => "empty in a few seconds".to_owned(),
+    }
+}
+
+fn forecast_line(forecast: &ForecastView, pace: &PaceView, now: Timestamp) -> String {
+    let empty = empty(forecast, now);
+    match forecast.limited_by.as_str() {
+        "day" => format!("{empty}: the day's {} recipients are the limit", grouped(u64::from(pace.recipients_per_day))),
+        "retry" => format!("{empty}: then the last message is due to be tried again"),
+        _ => empty,
     }
 }
 

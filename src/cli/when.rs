@@ -8,6 +8,13 @@ pub(super) fn time(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// A local time to the minute; the day only if it is another one than today.
+pub(super) fn clock(at: Timestamp, now: Timestamp) -> String {
+    let (at, now) = (at.to_zoned(TimeZone::system()), now.to_zoned(TimeZone::system()));
+    let format = if at.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
+    at.strftime(format).to_string()
+}
+
 /// A local time with the distance to it: `2026-11-21 10:00:00 (5 minutes ago)`.
 pub(super) fn both(at: Timestamp, now: Timestamp) -> String {
     format!("{} ({})", time(at), distance(at, now))

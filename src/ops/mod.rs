@@ -4,6 +4,7 @@ mod account;
 mod alert;
 pub mod expiry;
 mod login;
+mod pace;
 mod queue;
 mod rotate_key;
 mod send_test;
@@ -30,11 +31,12 @@ use crate::store::{ReadError, Store};
 pub use account::{AccountDetail, AccountView, Released, Tried};
 pub use alert::AlertTested;
 pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
+pub use pace::{ForecastView, PaceView, SlowdownView, grouped};
 pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{
-    AccountStatus, ExpiryView, HoldView, KeyView, LoginView, PaceView, PauseView, QueueCounts, RemovedAccount,
-    SignInView, Status, WarningView,
+    AccountStatus, ExpiryView, HoldView, KeyView, LoginView, PauseView, QueueCounts, RemovedAccount, SignInView,
+    Status, WarningView,
 };
 
 /// The operations of a running relay. Cheap to clone.

@@ -1,17 +1,17 @@
 //! How things stand: accounts, sign-ins, holds, queue, pace, forecast.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::expiry::{Expiry, expiries};
+use super::pace::{ForecastView, PaceView, forecasts};
 use super::{Ops, OpsError};
 use crate::config::{Account, Grant, Provider};
 use crate::message::Address;
 use crate::outbound::LastLogin;
-use crate::schedule::{Standing, pace::BURST};
+use crate::schedule::Standing;
 use crate::shelf::KEY_FACT;
 use crate::signin::{Advice, SignInStatus};
 use crate::store::{Count, Hold, HoldCause, MessageState};
@@ -29,6 +29,9 @@ pub struct Status {
     pub key: Option<KeyView>,
     /// Of all accounts, configured or not.
     pub queue: QueueCounts,
+    /// When all queues will be empty that are not held, if nothing more comes; absent when nothing leaves.
+    #[serde(default)]
+    pub forecast: Option<ForecastView>,
     /// In the order of the configuration.
     pub accounts: Vec<AccountStatus>,
     /// Accounts that are no longer configured but have mail: it is held.
@@ -67,6 +70,12 @@ pub struct QueueCounts {
     pub dead: u64,
     /// The arrival of the oldest one waiting.
     pub oldest: Option<Timestamp>,
+    /// Recipients of those to be sent, as far as they are still to be served.
+    #[serde(default)]
+    pub recipients: u64,
+    /// When the last of those to be sent is due.
+    #[serde(default)]
+    pub last_due: Option<Timestamp>,
 }
 
 /// One account.
@@ -103,6 +112,9 @@ pub struct AccountStatus {
     pub pace: PaceView,
     /// When the queue will be empty, if nothing more comes; absent when nothing waits or nothing leaves.
     pub empty_at: Option<Timestamp>,
+    /// The same, and what it depends on.
+    #[serde(default)]
+    pub forecast: Option<ForecastView>,
     /// The day on which the client secret ends, as configured.
     pub client_secret_expires: Option<String>,
     /// Everything of the account that ends on a known day, the next first.
@@ -193,23 +205,6 @@ pub struct PauseView {
     pub error: String,
 }
 
-/// What an account has used of its limits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PaceView {
-    /// Attempts under way.
-    pub under_way: usize,
-    /// Sessions at most.
-    pub connections: u32,
-    /// Messages in the last minute.
-    pub last_minute: usize,
-    /// Messages a minute at most.
-    pub messages_per_minute: u32,
-    /// Recipients in the last 24 hours.
-    pub last_day: u64,
-    /// Recipients in 24 hours at most.
-    pub recipients_per_day: u32,
-}
-
 impl Ops {
     /// How things stand.
     pub async fn status(&self) -> Result<Status, OpsError> {
@@ -227,11 +222,14 @@ impl Ops {
         });
         let expiries =
             reading.await.map_err(|_| OpsError::Failed("looking for what ends soon failed: see the log".to_owned()))?;
+        let mut forecasts = forecasts(&config.accounts, &counts, &standings, now);
+        let forecast = forecasts.values().max_by_key(|forecast| forecast.empty_at).cloned();
         let total = counts.values().fold(QueueCounts::default(), |sum, counts| sum.and(counts));
         let accounts = config.accounts.iter().map(|account| {
             let queue = counts.remove(&account.mailbox).unwrap_or_default();
             let (standing, sign_in) = (standings.get(&account.mailbox), sign_ins.get(&account.mailbox));
-            account_status(account, queue, standing, sign_in, self.user_names.last(account), &expiries, now)
+            let forecast = forecasts.remove(&account.mailbox);
+            account_status(account, queue, standing, sign_in, self.user_names.last(account), &expiries, forecast)
         });
         let accounts = accounts.collect();
         let removed = counts.into_iter().map(|(mailbox, queue)| RemovedAccount { mailbox: mailbox.to_string(), queue });
@@ -245,6 +243,7 @@ impl Ops {
             started_at: self.started_at,
             key,
             queue: total,
+            forecast,
             accounts,
             removed_accounts: removed.collect(),
             expires: expires(&expiries, None),
@@ -267,6 +266,8 @@ impl QueueCounts {
             MessageState::Waiting => {
                 self.waiting += count.messages;
                 self.oldest = earlier(self.oldest, Some(count.oldest));
+                self.recipients += count.recipients;
+                self.last_due = self.last_due.max(Some(count.last_due));
             }
             MessageState::Held => self.held += count.messages,
             MessageState::Dead => self.dead += count.messages,
@@ -279,6 +280,8 @@ impl QueueCounts {
             held: self.held + other.held,
             dead: self.dead + other.dead,
             oldest: earlier(self.oldest, other.oldest),
+            recipients: self.recipients + other.recipients,
+            last_due: self.last_due.max(other.last_due),
         }
     }
 }
@@ -298,10 +301,9 @@ fn account_status(
     sign_in: Option<&SignInStatus>,
     last_login: Option<LastLogin>,
     expiries: &[Expiry],
-    now: Timestamp,
+    forecast: Option<ForecastView>,
 ) -> AccountStatus {
     let hold = standing.and_then(|standing| standing.hold.as_ref());
-    let last_minute = standing.map_or(0, |standing| standing.last_minute);
     AccountStatus {
         mailbox: account.mailbox.to_string(),
         login: account.login.to_string(),
@@ -317,16 +319,10 @@ fn account_status(
             .map(|problem| problem.advice.sentence.clone()),
         hold: hold.map(|hold| hold_view(hold, sign_in)),
         pause: standing.and_then(|standing| standing.pause.clone()).map(|(until, error)| PauseView { until, error }),
-        empty_at: hold.is_none().then(|| empty_at(account, queue.waiting, last_minute, now)).flatten(),
+        empty_at: forecast.as_ref().map(|forecast| forecast.empty_at),
+        forecast,
         queue,
-        pace: PaceView {
-            under_way: standing.map_or(0, |standing| standing.under_way),
-            connections: account.connections,
-            last_minute,
-            messages_per_minute: account.messages_per_minute,
-            last_day: standing.map_or(0, |standing| standing.last_day),
-            recipients_per_day: account.recipients_per_day,
-        },
+        pace: PaceView::of(account, standing),
         client_secret_expires: account.client_secret_expires.map(|day| day.to_string()),
         expires: expires(expiries, Some(&account.mailbox)),
         warnings: sign_in.map(|sign_in| warnings(sign_in, account.provider)).unwrap_or_default(),
@@ -348,18 +344,6 @@ fn warnings(sign_in: &SignInStatus, provider: Provider) -> Vec<WarningView> {
     let findings = sign_in.findings.iter().map(|finding| finding.advice.clone());
     let view = |advice: Advice| WarningView { text: advice.sentence, remedy: advice.command };
     findings.chain(sign_in.clock_advice(provider)).map(view).collect()
-}
-
-/// When so many waiting messages will have left at the account's pace.
-fn empty_at(account: &Account, waiting: u64, last_minute: usize, now: Timestamp) -> Option<Timestamp> {
-    if waiting == 0 {
-        return None;
-    }
-    // A few leave at once after a quiet time, and then one after the other.
-    let per_minute = u64::from(account.messages_per_minute.max(1));
-    let at_once = if last_minute == 0 { u64::from(BURST) } else { 0 };
-    let seconds = waiting.saturating_sub(at_once).saturating_mul(60).div_ceil(per_minute);
-    now.checked_add(Duration::from_secs(seconds.min(10 * 365 * 86_400))).ok()
 }
 
 fn provider(provider: Provider) -> &'static str {

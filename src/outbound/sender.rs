@@ -209,7 +209,7 @@ impl Sender {
         updates.sort_by_key(|update| update.index);
         let sent_row = sent.map(|(at, recipients)| Sent { login: account.login.clone(), at, recipients });
         self.write(record(account, stored, at, updates, next, sent_row, journal), stored).await;
-        let throttled = verdicts.iter().find_map(|(_, verdict)| verdict.throttle);
+        let throttled = verdicts.iter().find_map(|(_, verdict)| Some((verdict.throttle?, verdict.reply.to_string())));
         Outcome::Answered { sent, again, throttled }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::pace::{Outlook, Slowdown};
 use super::window::Load;
 use crate::config::Config;
 use crate::message::{Address, QueueId};
@@ -104,8 +105,8 @@ pub enum Outcome {
         sent: Option<(Timestamp, u32)>,
         /// It waits again.
         again: Option<Waiting>,
-        /// The far side wants it slower.
-        throttled: Option<Throttle>,
+        /// The far side wants it slower, and said so in these words.
+        throttled: Option<(Throttle, String)>,
     },
     /// The far side could not be reached or was of no use before it came to the message: no fault of this message's.
     Unreachable {
@@ -181,7 +182,7 @@ pub enum Action {
 }
 
 /// Where an account stands, for `status`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Standing {
     /// The mailbox.
     pub account: Address,
@@ -195,6 +196,10 @@ pub struct Standing {
     pub last_minute: usize,
     /// Recipients of the last day that count.
     pub last_day: u64,
+    /// Which limits are lower for a while, because the far side said that it has too much.
+    pub slowdowns: Vec<(Throttle, Slowdown)>,
+    /// What its login will be able to send.
+    pub outlook: Option<Outlook>,
     /// When it is to prove its login at the latest, if no mail does so before.
     pub prove_at: Timestamp,
     /// Why the proof is overdue: what has failed several times in a row.

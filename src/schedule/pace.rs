@@ -2,27 +2,40 @@
 //!
 //! Three limits, all at once. A GCRA (the leaky bucket in its virtual-scheduling form, ITU-T I.371) spreads messages evenly with a
 //! short burst. A strict window never lets more than `messages_per_minute` be under way or just sent in any 60.5 s: a GCRA alone is
-//! over the limit by its burst. And no more recipients than `recipients_per_day` in any 24 h.
+//! over the limit by its burst. And no more recipients than `recipients_per_day` in any 24 h (`day`).
 //!
 //! A message counts from its start until 60.5 s after its *end*, since nobody knows when in between the far side counts it.
+//!
+//! Part of each limit is kept for urgent mail, so that it finds a way open whatever else waits; `docs/queue.md` tells how much, and what
+//! it costs. When the far side says all the same that it is too much, the limits are lower for a while (`slowdown`).
+
+mod day;
+mod forecast;
+mod slowdown;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::day::{Allowed, Day, Used};
+use self::slowdown::Gauge;
+use super::Throttle;
 use crate::config::Account;
 use crate::message::{Address, Lane, QueueId};
 use crate::store::Sent;
 
+pub use self::forecast::{Bound, Forecast, Load, Outlook};
+pub use self::slowdown::Slowdown;
+
 /// A minute, and half a second for clocks and networks that are not ours.
 const WINDOW: Duration = Duration::from_millis(60_500);
-/// The recipient limit is a rolling one.
-const DAY: Duration = Duration::from_hours(24);
-/// Recipients are counted in steps of this size: a day is 1,440 numbers, however much is sent.
-const STEP: Duration = Duration::from_mins(1);
-/// Messages that may leave back to back after a quiet time.
-pub const BURST: u32 = 3;
+/// Messages that may leave back to back after a quiet time, if the last one is urgent.
+const BURST: u32 = 3;
+/// Urgent mail seldom comes alone: for so long after one the whole reserve is kept free.
+const LATELY: Duration = Duration::from_mins(10);
+/// A step back of the clock that is more than its being set right.
+const CLOCK_STEP: Duration = Duration::from_secs(5);
 
 /// What a login is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +84,31 @@ pub enum Turn {
 #[derive(Clone, Debug)]
 pub struct Pace {
     limits: Limits,
+    rate: Gauge,
+    sessions: Gauge,
     /// The theoretical arrival time of the GCRA, in microseconds since 1970: at high rates a step is less than a millisecond.
     arrival: i64,
-    under_way: HashMap<QueueId, u32>,
+    under_way: HashMap<QueueId, UnderWay>,
     /// Accounts with a session that carries no message: a probe. It takes the place of one that does.
     visits: Vec<Address>,
     /// When the messages of the last window ended, oldest first.
     ended: VecDeque<Timestamp>,
-    /// Recipients taken in the last day, by step, oldest first.
-    day: VecDeque<(Timestamp, u32)>,
-    recipients: u64,
+    /// Those of them that were not urgent.
+    others_ended: VecDeque<Timestamp>,
+    day: Day,
+    /// When an urgent message last left.
+    urgent_at: Option<Timestamp>,
+    /// How long an attempt takes, as a moving average in milliseconds.
+    took: i64,
+    /// When the clock was last looked at.
+    last: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    since: Timestamp,
+    recipients: u32,
+    lane: Lane,
 }
 
 impl Pace {
@@ -88,12 +116,17 @@ impl Pace {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            rate: Gauge::default(),
+            sessions: Gauge::default(),
             arrival: 0,
             under_way: HashMap::new(),
             visits: Vec::new(),
             ended: VecDeque::new(),
-            day: VecDeque::new(),
-            recipients: 0,
+            others_ended: VecDeque::new(),
+            day: Day::default(),
+            urgent_at: None,
+            took: 0,
+            last: Timestamp::MIN,
         }
     }
 
@@ -102,11 +135,13 @@ impl Pace {
         self.limits = limits;
     }
 
-    /// Takes in what an earlier run of the relay has sent, oldest first.
-    pub fn restore(&mut self, sent: &[Sent]) {
+    /// Takes in what an earlier run of the relay has sent, oldest first. Which of it was urgent is not known: none, then. What is dated
+    /// later than now was sent while the clock was wrong, and counts as just sent.
+    pub fn restore(&mut self, sent: &[Sent], now: Timestamp) {
         for sent in sent {
-            self.charge(sent.at);
-            self.note(sent.at, sent.recipients);
+            let at = sent.at.min(now);
+            self.charge(at);
+            self.note(at, sent.recipients, Lane::Normal);
         }
     }
 
@@ -114,51 +149,91 @@ impl Pace {
     pub fn assume_unrecorded(&mut self, now: Timestamp) {
         for _ in 0..self.limits.connections {
             self.charge(now);
-            self.note(now, 1);
+            self.note(now, 1, Lane::Normal);
         }
     }
 
     /// When a message to so many recipients may leave.
     ///
     /// A message with more recipients than a whole day allows leaves once the day is empty.
-    pub fn turn(&mut self, now: Timestamp, recipients: u32, _lane: Lane) -> Turn {
+    pub fn turn(&mut self, now: Timestamp, recipients: u32, lane: Lane) -> Turn {
         self.forget(now);
-        let under_way = u32::try_from(self.under_way.len() + self.visits.len()).unwrap_or(u32::MAX);
-        if under_way >= self.limits.connections {
-            return Turn::Busy;
+        let mut pending = Used::default();
+        for message in self.under_way.values() {
+            pending = pending.and(Used::of(message.recipients, message.lane));
         }
-        let burst = i64::from(self.burst().saturating_sub(1)) * self.step();
-        let mut earliest = micros(self.arrival - burst);
-        let in_window = self.ended.len() + self.under_way.len();
-        let limit = self.limits.messages_per_minute as usize;
-        if in_window >= limit {
-            match self.ended.get(in_window - limit) {
-                Some(&ended) => earliest = earliest.max(ended + WINDOW),
-                None => return Turn::Busy,
+        let by_day = || self.day.turn(Allowed::of(self.limits.recipients_per_day), pending, recipients, lane, now);
+        let earliest = [self.session(now, lane), self.bucket(now, lane), self.window(now, lane)].into_iter();
+        let mut latest = now;
+        for turn in earliest.chain(std::iter::once_with(by_day)) {
+            match turn {
+                Turn::Now => {}
+                Turn::At(when) => latest = latest.max(when),
+                Turn::Busy => return Turn::Busy,
             }
         }
-        match self.day_has_room(now, recipients) {
-            Turn::Now => {}
-            Turn::At(when) => earliest = earliest.max(when),
-            Turn::Busy => return Turn::Busy,
-        }
-        if earliest <= now { Turn::Now } else { Turn::At(earliest) }
+        if latest > now { Turn::At(latest) } else { Turn::Now }
     }
 
     /// A message leaves.
-    pub fn start(&mut self, now: Timestamp, id: QueueId, recipients: u32) {
+    pub fn start(&mut self, now: Timestamp, id: QueueId, recipients: u32, lane: Lane) {
         self.charge(now);
-        self.under_way.insert(id, recipients);
+        if lane == Lane::Urgent {
+            self.urgent_at = Some(now);
+        }
+        self.under_way.insert(id, UnderWay { since: now, recipients, lane });
     }
 
     /// It has ended; `sent` is what the far side will have counted, or `None` if it never saw the message. Nothing happens if it
     /// was not under way here.
     pub fn finish(&mut self, id: QueueId, sent: Option<(Timestamp, u32)>) {
-        if self.under_way.remove(&id).is_none() {
-            return;
-        }
+        let Some(message) = self.under_way.remove(&id) else { return };
         if let Some((at, recipients)) = sent {
-            self.note(at, recipients);
+            let took = i64::try_from(at.duration_since(message.since).as_millis()).unwrap_or(i64::MAX).max(0);
+            self.took = if self.took == 0 { took } else { (self.took * 7 + took) / 8 };
+            self.note(at, recipients, message.lane);
+        }
+    }
+
+    /// Whether the message is under way here.
+    pub fn carries(&self, id: QueueId) -> bool {
+        self.under_way.contains_key(&id)
+    }
+
+    /// The far side took something without complaint: what it had too much of may go up again.
+    pub fn taken(&mut self, now: Timestamp) {
+        self.rate.taken(self.limits.messages_per_minute, reserve(self.limits.messages_per_minute), now);
+        self.sessions.taken(self.limits.connections, 1, now);
+    }
+
+    /// The far side said that it has too much of something: less of it for a while, but never less than one session and a sixth of the
+    /// rate.
+    pub fn throttled(&mut self, now: Timestamp, throttle: Throttle, said: &str) {
+        let Limits { messages_per_minute, connections, .. } = self.limits;
+        match throttle {
+            Throttle::Rate => self.rate.refused(messages_per_minute, messages_per_minute / 6, said, now),
+            Throttle::Sessions => self.sessions.refused(connections, 1, said, now),
+        }
+    }
+
+    /// What is slowed down at present.
+    pub fn slowdowns(&mut self, now: Timestamp) -> Vec<(Throttle, Slowdown)> {
+        self.forget(now);
+        let both = [(Throttle::Rate, &self.rate), (Throttle::Sessions, &self.sessions)];
+        both.into_iter().filter_map(|(throttle, gauge)| Some((throttle, gauge.slowdown()?.clone()))).collect()
+    }
+
+    /// What can be told of the time to come.
+    pub fn outlook(&mut self, now: Timestamp) -> Outlook {
+        self.forget(now);
+        let is_rested = self.bucket(now, Lane::Urgent) == Turn::Now && self.arrival <= now.as_microsecond();
+        Outlook {
+            limits: self.limits,
+            rate: self.rate.clone(),
+            sessions: self.sessions.clone(),
+            at_once: if is_rested { self.burst(Lane::Normal, now).min(self.connections()) } else { 0 },
+            took: Duration::from_millis(u64::try_from(self.took).unwrap_or_default()),
+            day: self.day.ends(),
         }
     }
 
@@ -193,73 +268,145 @@ impl Pace {
     /// Recipients taken within the last 24 hours.
     pub fn last_day(&mut self, now: Timestamp) -> u64 {
         self.forget(now);
-        self.recipients
+        self.day.used()
+    }
+
+    /// One session is kept for urgent mail. Another message gets it when the pace would lose a turn otherwise, since the rest are slow,
+    /// but not while urgent mail is about.
+    fn session(&self, now: Timestamp, lane: Lane) -> Turn {
+        let in_use = self.under_way.len() + self.visits.len();
+        let allowed = self.connections() as usize;
+        if in_use >= allowed {
+            return Turn::Busy;
+        }
+        let is_last = allowed > 1 && in_use + 1 == allowed;
+        if lane == Lane::Urgent || !is_last {
+            return Turn::Now;
+        }
+        // A message is under way, or a probe: its end is an event.
+        if self.is_urgent_about(now) { Turn::Busy } else { Turn::At(micros(self.arrival)) }
+    }
+
+    fn bucket(&self, now: Timestamp, lane: Lane) -> Turn {
+        let burst = i64::from(self.burst(lane, now).saturating_sub(1));
+        Turn::At(micros(self.arrival - burst * self.step()))
+    }
+
+    /// The strict window, and within it what is kept for urgent mail: a place that is free within less than a step, and while urgent
+    /// mail is about the whole reserve. To keep the reserve always would cost a sixth of the pace; the place costs next to nothing, since
+    /// places become free about once a step.
+    fn window(&self, now: Timestamp, lane: Lane) -> Turn {
+        let limit = self.messages_per_minute() as usize;
+        let in_window = self.ended.len() + self.under_way.len();
+        let turn = freed(&self.ended, in_window.checked_sub(limit), Duration::ZERO);
+        let reserve = reserve(self.messages_per_minute());
+        if lane == Lane::Urgent || reserve == 0 {
+            return turn;
+        }
+        let lead = Duration::from_micros(u64::try_from(self.step()).unwrap_or_default()) * 9 / 10;
+        let place = freed(&self.ended, (in_window + 1).checked_sub(limit), lead);
+        let mut latest = later(turn, place);
+        if self.is_urgent_about(now) {
+            let others = self.under_way.values().filter(|message| message.lane != Lane::Urgent).count();
+            let in_window = self.others_ended.len() + others;
+            let limit = limit - reserve as usize;
+            latest = later(latest, freed(&self.others_ended, in_window.checked_sub(limit), Duration::ZERO));
+        }
+        latest
+    }
+
+    fn is_urgent_about(&self, now: Timestamp) -> bool {
+        self.urgent_at.is_some_and(|at| now < at + LATELY)
+    }
+
+    fn messages_per_minute(&self) -> u32 {
+        self.rate.of(self.limits.messages_per_minute)
+    }
+
+    fn connections(&self) -> u32 {
+        self.sessions.of(self.limits.connections)
     }
 
     /// The time in which a steady stream sends one message, in microseconds.
     fn step(&self) -> i64 {
-        60_000_000 / i64::from(self.limits.messages_per_minute)
+        60_000_000 / i64::from(self.messages_per_minute())
     }
 
-    /// Three, or what a fast upstream takes in 10 ms, since time is told in whole milliseconds; never more than the minute holds.
-    fn burst(&self) -> u32 {
-        BURST.max(self.limits.messages_per_minute / 6000).min(self.limits.messages_per_minute)
+    /// Three, or what a fast upstream takes in 10 ms, since time is told in whole milliseconds; never more than the minute holds. One
+    /// of them is for urgent mail, and while that is about all but one.
+    fn burst(&self, lane: Lane, now: Timestamp) -> u32 {
+        let rate = self.messages_per_minute();
+        let burst = BURST.max(rate / 6000).min(rate);
+        let kept = match lane {
+            Lane::Urgent => 0,
+            _ if self.is_urgent_about(now) => BURST - 1,
+            _ => 1,
+        };
+        burst.saturating_sub(kept).max(1)
     }
 
     fn charge(&mut self, at: Timestamp) {
         self.arrival = self.arrival.max(at.as_microsecond()) + self.step();
     }
 
-    fn note(&mut self, at: Timestamp, recipients: u32) {
+    fn note(&mut self, at: Timestamp, recipients: u32, lane: Lane) {
         self.ended.push_back(at);
-        if recipients == 0 {
-            return;
+        if lane != Lane::Urgent {
+            self.others_ended.push_back(at);
         }
-        self.recipients += u64::from(recipients);
-        match self.day.back_mut() {
-            Some((since, count))
-                if at.duration_since(*since) < jiff::SignedDuration::try_from(STEP).unwrap_or_default() =>
-            {
-                *count += recipients;
-            }
-            _ => self.day.push_back((at, recipients)),
-        }
+        self.day.note(at, Used::of(recipients, lane));
     }
 
-    /// Drops what no longer counts. A clock that was set back far would keep entries for ever: those from the future go as well.
+    /// Drops what no longer counts.
     fn forget(&mut self, now: Timestamp) {
-        while self.ended.front().is_some_and(|&at| at + WINDOW <= now) {
-            self.ended.pop_front();
+        if now + CLOCK_STEP < self.last {
+            self.set_back(now);
         }
-        while self.ended.back().is_some_and(|&at| at > now + WINDOW) {
-            self.ended.pop_back();
+        self.last = now;
+        for ended in [&mut self.ended, &mut self.others_ended] {
+            while ended.pop_front_if(|at| *at + WINDOW <= now).is_some() {}
         }
-        while let Some(&(since, count)) = self.day.front() {
-            // The step's last recipient may be one step younger than its first.
-            if since + DAY + STEP > now && since <= now + DAY {
-                break;
-            }
-            self.recipients -= u64::from(count);
-            self.day.pop_front();
-        }
-        let burst = i64::from(self.burst()) * self.step();
+        self.day.forget(now);
+        self.rate.forget(now);
+        self.sessions.forget(now);
+        let burst = i64::from(self.burst(Lane::Urgent, now)) * self.step();
         self.arrival = self.arrival.min(now.as_microsecond() + burst);
     }
 
-    fn day_has_room(&self, now: Timestamp, recipients: u32) -> Turn {
-        let limit = u64::from(self.limits.recipients_per_day);
-        let pending: u64 = self.under_way.values().map(|&count| u64::from(count)).sum();
-        let mut taken = self.recipients + pending;
-        if taken + u64::from(recipients) <= limit || taken == 0 {
-            return Turn::Now;
+    /// The clock has gone back: nothing has happened later than now. Mail waits for a minute at most, and the day is not counted anew.
+    fn set_back(&mut self, now: Timestamp) {
+        for at in self.ended.iter_mut().chain(&mut self.others_ended) {
+            *at = (*at).min(now);
         }
-        for &(since, count) in &self.day {
-            taken -= u64::from(count);
-            if taken + u64::from(recipients) <= limit || taken == 0 {
-                return Turn::At((since + DAY + STEP).max(now));
-            }
+        for message in self.under_way.values_mut() {
+            message.since = message.since.min(now);
         }
-        Turn::Busy
+        self.urgent_at = self.urgent_at.map(|at| at.min(now));
+        self.day.set_back(now);
+        self.rate.set_back(now);
+        self.sessions.set_back(now);
+    }
+}
+
+/// What is kept of the minute for urgent mail: 5 of 30.
+fn reserve(messages_per_minute: u32) -> u32 {
+    messages_per_minute / 6
+}
+
+/// When the entry `n` leaves the window, or so much before. Without a number nothing has to leave; what is under way has no time yet.
+fn freed(ended: &VecDeque<Timestamp>, n: Option<usize>, before: Duration) -> Turn {
+    match n.map(|n| ended.get(n)) {
+        None => Turn::Now,
+        Some(Some(&at)) => Turn::At(at + WINDOW - before),
+        Some(None) => Turn::Busy,
+    }
+}
+
+fn later(a: Turn, b: Turn) -> Turn {
+    match (a, b) {
+        (Turn::Busy, _) | (_, Turn::Busy) => Turn::Busy,
+        (Turn::At(a), Turn::At(b)) => Turn::At(a.max(b)),
+        (Turn::Now, other) | (other, Turn::Now) => other,
     }
 }
 
@@ -268,136 +415,6 @@ fn micros(since_1970: i64) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EXCHANGE: Limits = Limits { messages_per_minute: 30, connections: 3, recipients_per_day: 10_000 };
-
-    fn start() -> Timestamp {
-        Timestamp::from_second(1_795_000_000).unwrap()
-    }
-
-    fn id(n: i64) -> QueueId {
-        QueueId::from_number(n)
-    }
-
-    /// Sends as fast as it may, `took` each, one after another; when each one left.
-    fn send(pace: &mut Pace, count: i64, took: Duration) -> Vec<Timestamp> {
-        let mut now = start();
-        let mut left = Vec::new();
-        for n in 0..count {
-            match pace.turn(now, 1, Lane::Normal) {
-                Turn::Now => {}
-                Turn::At(when) => {
-                    assert!(when > now, "a wait that is over is no wait");
-                    now = when;
-                    assert_eq!(pace.turn(now, 1, Lane::Normal), Turn::Now);
-                }
-                Turn::Busy => panic!("nothing is under way"),
-            }
-            left.push(now);
-            pace.start(now, id(n), 1);
-            now += took;
-            pace.finish(id(n), Some((now, 1)));
-        }
-        left
-    }
-
-    #[test]
-    fn three_leave_at_once_and_then_one_every_two_seconds() {
-        let left = send(&mut Pace::new(EXCHANGE), 6, Duration::ZERO);
-        let seconds: Vec<i64> = left.iter().map(|at| at.duration_since(start()).as_secs()).collect();
-        assert_eq!(seconds, [0, 0, 0, 2, 4, 6]);
-    }
-
-    #[test]
-    fn no_minute_ever_holds_more_than_is_allowed() {
-        for took in [0, 150, 2_000] {
-            let left = send(&mut Pace::new(EXCHANGE), 2_000, Duration::from_millis(took));
-            for window in left.windows(31) {
-                let span = window[30].duration_since(window[0]);
-                assert!(span.as_millis() > 60_000, "31 messages within {span:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn nearly_all_of_the_allowance_is_used() {
-        let left = send(&mut Pace::new(EXCHANGE), 2_000, Duration::from_millis(200));
-        let minutes = left[1_999].duration_since(left[0]).as_secs_f64() / 60.0;
-        assert!(2_000.0 / minutes > 30.0 * 0.98, "{}", 2_000.0 / minutes);
-    }
-
-    #[test]
-    fn as_many_are_under_way_as_there_are_sessions() {
-        let mut pace = Pace::new(EXCHANGE);
-        for n in 0..3 {
-            assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Now);
-            pace.start(start(), id(n), 1);
-        }
-        assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Busy);
-        pace.finish(id(1), None);
-        assert!(matches!(pace.turn(start() + Duration::from_secs(10), 1, Lane::Normal), Turn::Now));
-    }
-
-    #[test]
-    fn a_session_without_a_message_takes_a_place_and_nothing_else() {
-        let mut pace = Pace::new(Limits { connections: 1, ..EXCHANGE });
-        let account = Address::parse("lms@contoso.com").unwrap();
-        pace.visit(&account);
-        assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Busy);
-        assert_eq!((pace.last_minute(start()), pace.is_idle()), (0, false));
-        pace.leave(&account);
-        pace.leave(&account);
-        assert_eq!(pace.turn(start(), 1, Lane::Normal), Turn::Now);
-        assert!(pace.is_idle());
-    }
-
-    #[test]
-    fn the_day_is_a_rolling_one_and_survives_a_restart() {
-        let limits = Limits { recipients_per_day: 10, ..EXCHANGE };
-        let mut pace = Pace::new(limits);
-        pace.start(start(), id(1), 8);
-        pace.finish(id(1), Some((start(), 8)));
-        let noon = start() + Duration::from_hours(12);
-        assert_eq!(pace.turn(noon, 2, Lane::Normal), Turn::Now);
-        let Turn::At(when) = pace.turn(noon, 3, Lane::Normal) else { panic!("the day is full") };
-        assert_eq!(when, start() + DAY + STEP);
-
-        let mut again = Pace::new(limits);
-        let login = crate::message::Address::parse("lms@contoso.com").unwrap();
-        again.restore(&[Sent { login, at: start(), recipients: 8 }]);
-        assert_eq!(again.turn(noon, 3, Lane::Normal), Turn::At(when));
-        assert_eq!(again.turn(when, 3, Lane::Normal), Turn::Now);
-    }
-
-    #[test]
-    fn a_message_larger_than_the_day_leaves_when_the_day_is_empty() {
-        let mut pace = Pace::new(Limits { recipients_per_day: 10, ..EXCHANGE });
-        assert_eq!(pace.turn(start(), 50, Lane::Normal), Turn::Now);
-        pace.start(start(), id(1), 50);
-        pace.finish(id(1), Some((start(), 50)));
-        assert!(matches!(pace.turn(start() + Duration::from_mins(2), 1, Lane::Normal), Turn::At(_)));
-    }
-
-    #[test]
-    fn a_clock_set_back_does_not_stop_the_mail() {
-        let mut pace = Pace::new(EXCHANGE);
-        for n in 0..30 {
-            pace.start(start(), id(n), 1);
-            pace.finish(id(n), Some((start(), 1)));
-        }
-        let yesterday = start() - Duration::from_hours(48);
-        assert_eq!(pace.last_minute(yesterday), 0);
-        let Turn::At(when) = pace.turn(yesterday, 1, Lane::Normal) else { return };
-        assert!(when.duration_since(yesterday).as_secs() <= 6, "{when}");
-    }
-
-    #[test]
-    fn after_a_crash_the_sessions_that_may_have_sent_are_counted() {
-        let mut pace = Pace::new(EXCHANGE);
-        pace.assume_unrecorded(start());
-        assert_eq!(pace.last_minute(start()), 3);
-        assert!(matches!(pace.turn(start(), 1, Lane::Normal), Turn::At(_)));
-    }
-}
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -201,6 +201,8 @@ impl Scheduler {
                     under_way: queue.under_way,
                     last_minute: pace.as_mut().map_or(0, |pace| pace.last_minute(now)),
                     last_day: pace.as_mut().map_or(0, |pace| pace.last_day(now)),
+                    slowdowns: pace.as_mut().map(|pace| pace.slowdowns(now)).unwrap_or_default(),
+                    outlook: pace.map(|pace| pace.outlook(now)),
                     prove_at: queue.proof.due_at(),
                     unproven: queue.proof.trouble().map(str::to_owned),
                 }
@@ -244,7 +246,7 @@ impl Scheduler {
                 Entry::Occupied(mut known) => known.get_mut().limit(limits),
                 Entry::Vacant(new) => {
                     let of_login: Vec<Sent> = sent.iter().filter(|sent| sent.login == *new.key()).cloned().collect();
-                    new.insert(Pace::new(limits)).restore(&of_login);
+                    new.insert(Pace::new(limits)).restore(&of_login, now);
                 }
             }
         }
@@ -263,7 +265,16 @@ impl Scheduler {
             _ => None,
         };
         // The session may belong to a login that the account no longer has: whoever has it under way lets go of it.
-        self.paces.values_mut().for_each(|pace| pace.finish(id, sent));
+        for pace in self.paces.values_mut().filter(|pace| pace.carries(id)) {
+            pace.finish(id, sent);
+            if let Outcome::Answered { throttled, .. } = &outcome {
+                match throttled {
+                    Some((throttle, said)) => pace.throttled(now, *throttle, said),
+                    None if sent.is_some() => pace.taken(now),
+                    None => {}
+                }
+            }
+        }
         let steps = self.retry.clone();
         let Some(queue) = self.queues.get_mut(account) else { return };
         queue.ended(id);
@@ -454,7 +465,7 @@ impl Scheduler {
             }
             queue.window.take_first();
             queue.under_way += 1;
-            pace.start(now, first.id, first.recipients);
+            pace.start(now, first.id, first.recipients, Lane::Normal);
             actions.push(Action::Attempt(account.clone(), first.id));
         }
     }

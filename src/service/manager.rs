@@ -114,6 +114,7 @@ mod tests {
             hostname: String::new(),
             started_at: jiff::Timestamp::UNIX_EPOCH,
             queue: QueueCounts { waiting, dead, ..QueueCounts::default() },
+            forecast: None,
             accounts: Vec::new(),
             removed_accounts: Vec::new(),
             expires: Vec::new(),

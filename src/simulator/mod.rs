@@ -36,6 +36,9 @@ mod texts;
 
 pub use command::{Args, run};
 pub use event::{Accepted, Event, Statistics};
+/// For the tests of the pace: what the far side would say.
+#[cfg(test)]
+pub(crate) use exchange::Limits;
 pub use fault::{Effect, Fault, FaultError, Phase, Times, Whom};
 pub use options::{ClientSecret, Federated, Latency, Mailbox, Now, Options, SharedLogin, SmtpTls};
 pub use texts::{OAuthRow, ReplyRow, oauth_error, oauth_errors, replies, reply};

@@ -477,19 +477,20 @@ pub fn the_journals_show_their_own_lines_in_order(subject: &mut Subject) {
 pub fn messages_are_counted_by_account_and_state(subject: &mut Subject) {
     assert_eq!(subject.read().counts().unwrap(), []);
     assert_eq!(subject.read().accounts_with_mail().unwrap(), []);
-    subject.commit(&[4, 3, 2, 1].map(|n| accept(n, &["a@example.com"])));
+    subject.commit(&[4, 3, 2, 1].map(|n| accept(n, &["a@example.com", "b@example.com"])));
     subject.commit(&[recorded(1, 10, &[], Next::Dead), recorded(4, 10, &[], Next::Dead)]);
+    subject.commit(&[recorded(3, 10, &[(0, RecipientState::Accepted)], wait(70))]);
     let mut other = incoming(9, &["a@example.com"]);
     other.account = address("erp@contoso.com");
     subject.commit(&[Change::Accept(Box::new(other))]);
-    let count = |account: &str, state, messages, oldest| {
+    let count = |account: &str, state, messages, oldest, recipients, last_due| {
         let account = address(account);
-        Count { account, state, messages, oldest: at(oldest) }
+        Count { account, state, messages, oldest: at(oldest), recipients, last_due: at(last_due) }
     };
     let expected = [
-        count("erp@contoso.com", MessageState::Waiting, 1, 9),
-        count("lms@contoso.com", MessageState::Dead, 2, 1),
-        count("lms@contoso.com", MessageState::Waiting, 2, 2),
+        count("erp@contoso.com", MessageState::Waiting, 1, 9, 1, 9),
+        count("lms@contoso.com", MessageState::Dead, 2, 1, 4, 4),
+        count("lms@contoso.com", MessageState::Waiting, 2, 2, 3, 70),
     ];
     assert_eq!(subject.read().counts().unwrap(), expected);
     assert_eq!(subject.read().accounts_with_mail().unwrap(), [address("erp@contoso.com"), lms()]);

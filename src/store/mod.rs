@@ -275,4 +275,8 @@ pub struct Count {
     pub messages: u64,
     /// The arrival of the oldest of them.
     pub oldest: Timestamp,
+    /// Recipients still to be served.
+    pub recipients: u64,
+    /// When the last of them is due.
+    pub last_due: Timestamp,
 }

@@ -40,8 +40,10 @@ fn account() -> AccountStatus {
             messages_per_minute: 30,
             last_day: 0,
             recipients_per_day: 10_000,
+            slowed: Vec::new(),
         },
         empty_at: None,
+        forecast: None,
         client_secret_expires: None,
         expires: Vec::new(),
         warnings: Vec::new(),
@@ -59,6 +61,7 @@ fn looked(account: AccountStatus) -> Looked {
         started_at: now(),
         key: None,
         queue: QueueCounts::default(),
+        forecast: None,
         accounts: vec![account],
         removed_accounts: Vec::new(),
         expires: Vec::new(),
@@ -233,4 +236,30 @@ fn a_server_that_cannot_be_reached_is_told_before_mail_waits_for_it() {
     let [trouble] = seen.troubles.as_slice() else { panic!("{:?}", seen.troubles) };
     assert_eq!((trouble.cause.kind, trouble.severity), (Kind::Unreachable, Severity::Warning));
     assert!(trouble.text.contains("no mail waits yet") && trouble.error.is_some(), "{trouble:?}");
+}
+
+#[test]
+fn four_fifths_of_the_day_are_a_warning_once_for_a_login() {
+    let pace = PaceView { last_day: 8_000, ..account().pace };
+    let used = AccountStatus { pace: pace.clone(), ..account() };
+    let shared = AccountStatus { mailbox: "second@contoso.com".to_owned(), ..used.clone() };
+    let mut status = Status {
+        version: String::new(),
+        hostname: String::new(),
+        started_at: now(),
+        key: None,
+        queue: QueueCounts::default(),
+        forecast: None,
+        accounts: vec![used, shared],
+        removed_accounts: Vec::new(),
+        expires: Vec::new(),
+    };
+    let seen = look(&status, &[], true, now());
+    let [trouble] = seen.troubles.as_slice() else { panic!("{:?}", seen.troubles) };
+    assert_eq!((trouble.cause.kind, trouble.severity), (Kind::DayNearlyUsed, Severity::Warning));
+    assert!(trouble.text.starts_with("8,000 of 10,000 recipients"), "{}", trouble.text);
+    assert!(trouble.todo.contains("recipients_per_day of lms@contoso.com"), "{}", trouble.todo);
+    assert_eq!(seen.usable.len(), 2, "mail still leaves");
+    status.accounts.iter_mut().for_each(|account| account.pace.last_day = 7_999);
+    assert!(look(&status, &[], true, now()).troubles.is_empty());
 }

@@ -1,7 +1,7 @@
 //! What an administrator sees.
 
 use super::*;
-use crate::ops::{AccountView, JournalView, LoginView, PaceView, WarningView};
+use crate::ops::{AccountView, JournalView, LoginView, WarningView};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap()
@@ -40,8 +40,10 @@ fn good(mailbox: &str) -> AccountStatus {
             messages_per_minute: 30,
             last_day: 120,
             recipients_per_day: 10_000,
+            slowed: Vec::new(),
         },
         empty_at: None,
+        forecast: None,
         client_secret_expires: None,
         expires: Vec::new(),
         warnings: Vec::new(),
@@ -62,7 +64,7 @@ fn held(mailbox: &str) -> AccountStatus {
             probe_at: Some(now() + std::time::Duration::from_mins(10)),
             remedy: format!("xoauth2-relay account release {mailbox}"),
         }),
-        queue: QueueCounts { waiting: 14, held: 0, dead: 1, oldest: Some(ago(120)) },
+        queue: QueueCounts { waiting: 14, dead: 1, oldest: Some(ago(120)), ..QueueCounts::default() },
         expires: vec![
             ExpiryView { what: "client_secret".to_owned(), file: None, at: "2027-05-01T00:00:00Z".parse().unwrap() },
             ExpiryView {
@@ -80,7 +82,7 @@ fn held(mailbox: &str) -> AccountStatus {
 }
 
 fn of(accounts: Vec<AccountStatus>) -> String {
-    let queue = QueueCounts { waiting: 14, held: 0, dead: 1, oldest: None };
+    let queue = QueueCounts { waiting: 14, dead: 1, ..QueueCounts::default() };
     let (version, hostname) = ("1.0".to_owned(), "relay".to_owned());
     let status = Status {
         version,
@@ -88,6 +90,7 @@ fn of(accounts: Vec<AccountStatus>) -> String {
         started_at: ago(180),
         key: None,
         queue,
+        forecast: None,
         accounts,
         removed_accounts: Vec::new(),
         expires: Vec::new(),
@@ -202,4 +205,41 @@ fn a_list_has_a_line_for_each_account() {
         waiting: 2,
     };
     assert_eq!(crate::cli::show::accounts(&[view]), "lms@contoso.com  good  2 waiting  through smtp:587\n");
+}
+
+#[test]
+fn a_forecast_a_slowdown_and_a_day_that_is_nearly_used_are_told_in_plain_words() {
+    let forecast = |minutes, limited_by: &str| {
+        let empty_at = now() + std::time::Duration::from_mins(minutes);
+        Some(ForecastView { empty_at, limited_by: limited_by.to_owned() })
+    };
+    let mut account = AccountStatus { forecast: forecast(40, "rate"), ..good("lms@contoso.com") };
+    account.pace.last_day = 8_123;
+    account.pace.slowed = vec![SlowdownView {
+        what: "messages_per_minute".to_owned(),
+        level: 15,
+        since: ago(0),
+        said: "421 4.4.2 Message submission rate for this client has exceeded the configured limit".to_owned(),
+    }];
+    let text = of(vec![account.clone()]);
+    let since = clock(ago(0), now());
+    for line in [
+        "  forecast     empty in about 40 minutes (",
+        &format!("               slowed down: 15 a minute since {since} because Exchange said: 421 4.4.2 Message"),
+        "               warning: 8,123 of 10,000 recipients of the last 24 hours are used (81 %); from 9,000 on",
+    ] {
+        assert!(text.lines().any(|told| told.starts_with(line)), "{line:?} is not in\n{text}");
+    }
+    account.pace.slowed[0].what = "connections".to_owned();
+    account.pace.slowed[0].level = 1;
+    let by_day = AccountStatus { forecast: forecast(60 * 24 * 3, "day"), ..account.clone() };
+    let text = of(vec![by_day]);
+    assert!(text.contains("slowed down: 1 session since"), "{text}");
+    assert!(
+        text.contains("empty in about 3 days (") && text.contains("): the day's 10,000 recipients are the limit\n"),
+        "{text}"
+    );
+    let by_retry = AccountStatus { forecast: forecast(0, "retry"), ..account };
+    let text = of(vec![by_retry]);
+    assert!(text.contains("empty in a few seconds: then the last message is due to be tried again\n"), "{text}");
 }

@@ -12,7 +12,7 @@ const DAY_IN_MINUTES: i64 = 24 * 60;
 
 /// What each mailbox has used.
 #[derive(Debug, Default)]
-pub(in crate::simulator) struct Limits {
+pub(crate) struct Limits {
     mailboxes: HashMap<String, Usage>,
 }
 
@@ -82,6 +82,30 @@ impl Limits {
             usage.minute.push_back(now);
         }
         Ok(())
+    }
+
+    /// A session of its own takes the message at this time, or says what is exceeded: for whoever wants to know whether it would.
+    #[cfg(test)]
+    pub(crate) fn take(
+        &mut self,
+        options: &Options,
+        session: u64,
+        recipients: usize,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        self.admit(options, "", session, recipients, now).map_err(|exceeded| format!("{exceeded:?}"))
+    }
+
+    /// A session opens.
+    #[cfg(test)]
+    pub(crate) fn open(&mut self, options: &Options, session: u64) -> bool {
+        self.enter(options, "", session)
+    }
+
+    /// It closes.
+    #[cfg(test)]
+    pub(crate) fn close(&mut self, session: u64) {
+        self.leave("", session);
     }
 
     fn usage(&mut self, mailbox: &str) -> &mut Usage {

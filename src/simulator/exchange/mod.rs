@@ -11,7 +11,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub(super) use limits::Limits;
+pub(crate) use limits::Limits;
 
 use std::sync::Arc;
 use std::time::Duration;

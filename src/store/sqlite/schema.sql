@@ -31,7 +31,7 @@ CREATE TABLE message (
 ) STRICT;
 
 -- Serves the window (account, 'waiting', by due_at and id), the counts and the accounts that have mail.
-CREATE INDEX message_by_state ON message (account, state, due_at);
+CREATE INDEX message_by_state ON message (account, state, due_at, id, pending);
 CREATE INDEX message_dead ON message (dead_at) WHERE dead_at IS NOT NULL;
 
 CREATE TABLE body (
