@@ -226,7 +226,7 @@ impl Pace {
     /// What can be told of the time to come.
     pub fn outlook(&mut self, now: Timestamp) -> Outlook {
         self.forget(now);
-        let is_rested = self.bucket(now, Lane::Urgent) == Turn::Now && self.arrival <= now.as_microsecond();
+        let is_rested = self.arrival <= now.as_microsecond();
         Outlook {
             limits: self.limits,
             rate: self.rate.clone(),
@@ -272,7 +272,7 @@ impl Pace {
     }
 
     /// One session is kept for urgent mail. Another message gets it when the pace would lose a turn otherwise, since the rest are slow,
-    /// but not while urgent mail is about.
+    /// but not while urgent mail is about. A fast upstream has more turns at rest than it can lose.
     fn session(&self, now: Timestamp, lane: Lane) -> Turn {
         let in_use = self.under_way.len() + self.visits.len();
         let allowed = self.connections() as usize;
@@ -284,7 +284,11 @@ impl Pace {
             return Turn::Now;
         }
         // A message is under way, or a probe: its end is an event.
-        if self.is_urgent_about(now) { Turn::Busy } else { Turn::At(micros(self.arrival)) }
+        if self.is_urgent_about(now) {
+            return Turn::Busy;
+        }
+        let rested = i64::from(self.burst(Lane::Urgent, now).saturating_sub(BURST));
+        Turn::At(micros(self.arrival - rested * self.step()))
     }
 
     fn bucket(&self, now: Timestamp, lane: Lane) -> Turn {
@@ -303,7 +307,7 @@ impl Pace {
         if lane == Lane::Urgent || reserve == 0 {
             return turn;
         }
-        let lead = Duration::from_micros(u64::try_from(self.step()).unwrap_or_default()) * 9 / 10;
+        let lead = Duration::from_micros(u64::try_from(self.step()).unwrap_or_default()) * 19 / 20;
         let place = freed(&self.ended, (in_window + 1).checked_sub(limit), lead);
         let mut latest = later(turn, place);
         if self.is_urgent_about(now) {
@@ -346,10 +350,12 @@ impl Pace {
     }
 
     fn charge(&mut self, at: Timestamp) {
+        self.last = self.last.max(at);
         self.arrival = self.arrival.max(at.as_microsecond()) + self.step();
     }
 
     fn note(&mut self, at: Timestamp, recipients: u32, lane: Lane) {
+        self.last = self.last.max(at);
         self.ended.push_back(at);
         if lane != Lane::Urgent {
             self.others_ended.push_back(at);

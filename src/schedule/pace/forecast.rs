@@ -1,6 +1,6 @@
 //! When a queue will be empty, if nothing more comes. Pure: from what waits, the limits, and what was used of the day.
 //!
-//! It steps through the time to come in minutes, as the pace itself would go; what is left after a few days goes on as the last one.
+//! It steps through the time to come in minutes, as the pace itself would go; what is left after two weeks goes on as the last one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::slowdown::Gauge;
 use super::{Limits, WINDOW};
 
 /// Looked at minute by minute; further on it is the same every day.
-const CLOSELY: u32 = 3 * DAY;
+const CLOSELY: u32 = 14 * DAY;
 /// In minutes, as long as a recipient counts.
 const DAY: u32 = 24 * 60 + 1;
 /// Messages are counted in thousandths: a minute seldom has a whole number of them.

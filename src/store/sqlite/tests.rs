@@ -40,7 +40,7 @@ fn plan(query: &str) -> String {
 #[test]
 fn the_window_is_read_from_its_index_in_order() {
     let plan = plan(reader::WINDOW);
-    assert_eq!(plan, "SEARCH message USING INDEX message_by_state (account=? AND state=?)");
+    assert_eq!(plan, "SEARCH message USING COVERING INDEX message_by_state (account=? AND state=?)");
 }
 
 #[test]
