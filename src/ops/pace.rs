@@ -220,10 +220,10 @@ mod tests {
             probes: 0,
         };
         let (a, b, c) = ("a@contoso.com", "b@contoso.com", "c@contoso.com");
-        let held = Standing { hold: Some(hold), ..standing(a) };
+        let stopped = Standing { hold: Some(hold), ..standing(a) };
         let pausing = Standing { pause: Some((now(), "refused".to_owned())), ..standing(b) };
         let told = minutes(vec![
-            (a, c, 300, held),
+            (a, c, 300, stopped),
             (b, c, 300, pausing),
             (c, c, 300, standing(c)),
             ("d@contoso.com", c, 0, standing(c)),

@@ -21,6 +21,10 @@ impl Dice {
         self.0 ^= self.0 << 17;
         self.0 % limit.max(1)
     }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -150,7 +154,7 @@ fn mail(arrives: Timestamp, lane: Lane) -> Mail {
 fn two_thousand_messages_use_the_pace_and_never_meet_a_limit() {
     for took in [(0, 0), (100, 300), (50, 700)] {
         let mut world = World::new(EXCHANGE, took, 1);
-        world.run(&[mail(start(), Lane::Normal); 2_000]);
+        world.run(&vec![mail(start(), Lane::Normal); 2_000]);
         let minutes = world.ended.duration_since(start()).as_secs_f64() / 60.0;
         assert!(2_000.0 / minutes >= 30.0 * 0.98, "{took:?}: {} a minute", 2_000.0 / minutes);
     }
@@ -173,12 +177,12 @@ fn no_limit_is_ever_met_whatever_it_is_and_whatever_comes() {
     ];
     for (seed, limits) in (1..).zip(all.into_iter().cycle().take(24)) {
         let mut dice = Dice(seed * 77 + 1);
-        let mut world = World::new(limits, [(0, 400), (100, 9_000), (1_000, 40_000)][dice.below(3) as usize], seed);
+        let mut world = World::new(limits, dice.of(&[(0, 400), (100, 9_000), (1_000, 40_000)]), seed);
         let mut at = start();
         let mails = (0..300).map(|_| {
             // Bursts and quiet times.
-            at += Duration::from_millis([0, 40, 3_000, 90_000][dice.below(4) as usize]);
-            let lane = [Lane::Urgent, Lane::Normal, Lane::Normal, Lane::Bulk][dice.below(4) as usize];
+            at += Duration::from_millis(dice.of(&[0, 40, 3_000, 90_000]));
+            let lane = dice.of(&[Lane::Urgent, Lane::Normal, Lane::Normal, Lane::Bulk]);
             Mail { arrives: at, recipients: 1 + u32::try_from(dice.below(4)).unwrap(), lane }
         });
         let mails: Vec<Mail> = mails.collect();
@@ -188,7 +192,7 @@ fn no_limit_is_ever_met_whatever_it_is_and_whatever_comes() {
 }
 
 #[test]
-fn urgent_mail_leaves_within_two_seconds_while_twenty_thousand_wait_even_if_exchange_is_slow() {
+fn urgent_mail_leaves_within_two_seconds_with_the_queue_full_even_if_exchange_is_slow() {
     for took in [(100, 300), (1_000, 3_000), (6_000, 12_000)] {
         let mut dice = Dice(7);
         let mut at = start();
@@ -202,7 +206,9 @@ fn urgent_mail_leaves_within_two_seconds_while_twenty_thousand_wait_even_if_exch
         world.run(&mails);
         let mut waits: Vec<Duration> = world.waits(Lane::Urgent).collect();
         waits.sort();
-        assert!(waits[75] < Duration::from_secs(2), "{took:?}: {waits:?}");
+        // An urgent message that takes twelve seconds is itself in the way of one that comes three seconds later.
+        let late = if took.1 > 3_000 { 4 } else { 0 };
+        assert!(waits[79 - late] < Duration::from_secs(2), "{took:?}: {waits:?}");
     }
 }
 

@@ -96,7 +96,7 @@ fn while_urgent_mail_is_about_a_sixth_of_the_minute_is_kept_for_it() {
     pace.start(start(), id(-1), 1, Lane::Urgent);
     pace.finish(id(-1), Some((start(), 1)));
     let (mut now, mut n) = (start(), 0);
-    while now < start() + Duration::from_secs(60) {
+    while now < start() + Duration::from_mins(1) {
         match pace.turn(now, 1, Lane::Bulk) {
             Turn::Now => {
                 pace.start(now, id(n), 1, Lane::Bulk);
@@ -143,7 +143,7 @@ fn a_session_without_a_message_takes_a_place_and_nothing_else() {
 }
 
 /// When what counts now no longer does.
-const ONE_DAY: Duration = Duration::from_secs(24 * 3600 + 60);
+const ONE_DAY: Duration = Duration::from_mins(24 * 60 + 1);
 
 #[test]
 fn the_day_is_a_rolling_one_and_survives_a_restart() {
