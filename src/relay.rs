@@ -18,7 +18,7 @@ use crate::identity::{Identity, machine_mark};
 use crate::journal::Feed;
 use crate::message::Address;
 use crate::ops::Ops;
-use crate::outbound::{Pool, Sender, UserNames};
+use crate::outbound::{Claims, Moods, Pool, Sender, UserNames};
 use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
@@ -289,6 +289,8 @@ fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
         feed: ops.feed.clone(),
         user_names: ops.user_names.clone(),
         schedule: ops.schedule.clone(),
+        moods: Moods::default(),
+        claims: Claims::default(),
     };
     Desk {
         store: ops.store.clone(),

@@ -49,7 +49,7 @@ pub struct Looked {
 /// What is wrong at `now`.
 pub fn look(status: &Status, expiries: &[Expiry], has_room: bool, now: Timestamp) -> Looked {
     let mut looked = Looked::default();
-    for account in &status.accounts {
+    for (n, account) in status.accounts.iter().enumerate() {
         // It came out of an address.
         let Ok(mailbox) = Address::parse(&account.mailbox) else { continue };
         if is_unknown(account) {
@@ -57,7 +57,15 @@ pub fn look(status: &Status, expiries: &[Expiry], has_room: bool, now: Timestamp
         } else if account.hold.is_none() && account.pause.is_none() {
             looked.usable.push(mailbox.clone());
         }
-        looked.troubles.extend(of_account(account, &mailbox, now));
+        // What has stopped the whole tenant is told once, by the first of its accounts.
+        if status.accounts[..n].iter().any(|earlier| is_held_together(earlier, account)) {
+            looked.troubles.extend(message_held(account, &mailbox));
+        } else {
+            let others = status.accounts[n + 1..].iter().filter(|other| is_held_together(account, other));
+            let others: Vec<&AccountStatus> = others.collect();
+            let own = of_account(account, &mailbox, now).into_iter();
+            looked.troubles.extend(own.map(|trouble| of_all(trouble, &others)));
+        }
         // Accounts that share a login share its day: one of them is told of.
         let shares = |other: &&AccountStatus| other.login == account.login && other.pace.is_day_nearly_used();
         let is_first = status.accounts.iter().find(shares).is_some_and(|first| first.mailbox == account.mailbox);
@@ -70,6 +78,23 @@ pub fn look(status: &Status, expiries: &[Expiry], has_room: bool, now: Timestamp
     looked.troubles.extend(clock_skew(status));
     looked.troubles.extend(expiries.iter().filter_map(|expiry| countdown(expiry, now)));
     looked
+}
+
+/// One hold of their tenant has stopped both: such holds begin at the same instant.
+fn is_held_together(one: &AccountStatus, other: &AccountStatus) -> bool {
+    let (Some(one), Some(other)) = (&one.hold, &other.hold) else { return false };
+    one.reply.is_some() && (&one.cause, one.since) == (&other.cause, other.since)
+}
+
+/// The same trouble, as that of these accounts too.
+fn of_all(mut trouble: Trouble, others: &[&AccountStatus]) -> Trouble {
+    if trouble.cause.kind == Kind::Held && !others.is_empty() {
+        let mailboxes: Vec<&str> = others.iter().map(|account| account.mailbox.as_str()).collect();
+        trouble.text = format!("{}. It has stopped {} too", trouble.text.trim_end_matches('.'), mailboxes.join(", "));
+        let more: u64 = others.iter().map(|account| account.queue.waiting).sum();
+        trouble.waiting = trouble.waiting.map(|waiting| waiting + more);
+    }
+    trouble
 }
 
 /// Its keeper has not looked yet.
@@ -216,7 +241,7 @@ fn message_held(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
             1 => format!("A message of {mailbox} is set aside"),
             _ => format!("{held} messages of {mailbox} are set aside"),
         },
-        text: "The relay itself failed over it, or has lost its body; all other mail goes on".to_owned(),
+        text: "It waits for a person; its journal says why. All other mail goes on".to_owned(),
         waiting: None,
         error: None,
         codes: Vec::new(),

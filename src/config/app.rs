@@ -23,6 +23,18 @@ pub struct App {
     pub account: Option<Address>,
     /// Who it may send as. Empty: anyone.
     pub senders: Vec<SenderPattern>,
+    /// What becomes of a message of which nobody knows whether it has arrived.
+    pub in_doubt: InDoubt,
+}
+
+/// `in_doubt`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InDoubt {
+    /// It is tried again, and may arrive twice.
+    #[default]
+    Retry,
+    /// It is held: a person looks whether it has arrived.
+    Hold,
 }
 
 impl App {

@@ -160,7 +160,7 @@ pub(super) static APP: Scope = Scope {
         only("sender", Form::Text, Fixed::Text("rewrite")),
         only("lane", Form::Text, Fixed::Text("auto")),
         later("lane_rule", Form::Tables),
-        only("in_doubt", Form::Text, Fixed::Text("retry")),
+        now("in_doubt", Form::Text),
         only("messages_per_minute", Form::Number, Fixed::Zero),
         later("divert_to", Form::Text),
         later("recipients_allow", Form::List),

@@ -32,7 +32,7 @@ mod tests;
 
 pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
 pub use alert::{Alert, HookUrl, Webhook, WebhookFormat};
-pub use app::{App, SenderPattern};
+pub use app::{App, InDoubt, SenderPattern};
 pub use certificate::{Certificate, CertificateError};
 pub use client_certificate::{AssertionAlgorithm, ClientCertificate};
 pub use environment::Environment;
@@ -112,6 +112,11 @@ impl Config {
     /// The account of this mailbox.
     pub fn account(&self, mailbox: &crate::message::Address) -> Option<&Arc<Account>> {
         self.accounts.iter().find(|account| account.mailbox == *mailbox)
+    }
+
+    /// The app of this name, as messages carry it.
+    pub fn app(&self, name: &str) -> Option<&Arc<App>> {
+        self.apps.iter().chain([&self.default_app]).find(|app| app.name == name)
     }
 }
 

@@ -7,7 +7,7 @@ use super::content::{Content, beginning};
 use super::error::AttemptError;
 use super::pool::Pool;
 use super::transaction::{After, Mail, Outcome, hand_over};
-use super::verdict::Verdict;
+use super::verdict::{Class, Verdict};
 use crate::config::{Account, Secret};
 use crate::message::{Address, Body, Permitted, Policy, Recipient, Rewritten, SenderPolicy, rewrite};
 use crate::store::Stored;
@@ -75,8 +75,10 @@ impl Pool {
         if pending.is_empty() {
             return attempt;
         }
+        let mut message_id = None;
         attempt.result = match prepare(&delivery).await {
             Ok((rewritten, content)) => {
+                message_id = content.message_id();
                 attempt.notes.extend(rewritten.notes);
                 let envelope = &delivery.message.envelope;
                 let utf8_header = envelope.smtputf8 && !content.head_is_ascii();
@@ -86,6 +88,11 @@ impl Pool {
             }
             Err(source) => Err(AttemptError::Body { source }),
         };
+        let is_in_doubt =
+            |verdicts: &Vec<(usize, Verdict)>| verdicts.iter().any(|(_, verdict)| verdict.class == Class::InDoubt);
+        if attempt.result.as_ref().is_ok_and(is_in_doubt) {
+            attempt.notes.extend(message_id.map(|id| format!("Message-ID {id}")));
+        }
         attempt
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::message::{Body, HEADER_LIMIT};
+use crate::message::{Body, HEADER_LIMIT, Headers};
 
 /// How much is read and sent at a time.
 pub(super) const PIECE: usize = 64 * 1024;
@@ -51,6 +51,12 @@ pub(super) async fn beginning(body: &Body, size: u64) -> io::Result<Bytes> {
 }
 
 impl Content {
+    /// Its Message-ID as it leaves, by which it is found in Exchange's message trace.
+    pub(super) fn message_id(&self) -> Option<String> {
+        let headers = Headers::scan(&self.head);
+        Some(String::from_utf8_lossy(headers.first("Message-ID")?.value).trim().to_owned())
+    }
+
     /// `head`, then what is stored from `resume_at` on. Reads the whole file once, to know whether it has 8-bit text.
     pub(super) async fn new(head: Vec<u8>, body: &Body, resume_at: usize, size: u64) -> io::Result<Self> {
         let from = u64::try_from(resume_at).unwrap_or(u64::MAX);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::attempt::Session;
 use super::login_order::{LoginOrder, Next, Refusal};
-use super::{Attempt, AttemptError, Delivery, Sender};
+use super::{Attempt, AttemptError, Class, Delivery, Scope, Sender, Step, judge};
 use crate::config::Account;
 use crate::message::{Address, Body, SenderPolicy};
 use crate::schedule::Event;
@@ -24,8 +24,15 @@ pub(super) struct Done {
     pub(super) attempt: Attempt,
     /// What is to be remembered of its login, once what became of the message is on disk.
     pub(super) learnt: Vec<Change>,
-    /// The account's hold, if its login was refused for good.
-    pub(super) hold: Option<Hold>,
+    /// What follows if the login was refused for good.
+    pub(super) hold: Option<Refused>,
+}
+
+/// A login that was refused for good.
+pub(super) struct Refused {
+    pub(super) hold: Hold,
+    /// It is the tenant that is not let in.
+    pub(super) of_tenant: bool,
 }
 
 impl Sender {
@@ -112,18 +119,25 @@ impl Sender {
     }
 
     /// The reply to the user that is tried first is the reason; what the other one met is told beside it.
-    fn refused(&self, account: &Account, refusals: &[Refusal]) -> Hold {
+    fn refused(&self, account: &Account, refusals: &[Refusal]) -> Refused {
         let others = refusals.get(1..).unwrap_or_default();
         let others = others.iter().map(|no| format!("as {}: {}", no.user, no.reply)).collect::<Vec<_>>();
-        Hold {
+        let verdict = refusals.first().map(|refusal| judge(Step::Auth, &refusal.reply));
+        let cause = match verdict.as_ref().map(|verdict| verdict.class) {
+            Some(Class::Held(cause)) => cause,
+            _ => HoldCause::Login,
+        };
+        let of_tenant = verdict.is_some_and(|verdict| verdict.scope == Scope::Tenant);
+        let hold = Hold {
             account: account.mailbox.clone(),
-            cause: HoldCause::Login,
+            cause,
             reply: refusals.first().map(|refusal| refusal.reply.to_string()),
             error: (!others.is_empty()).then(|| others.join("; ")),
             codes: Vec::new(),
             since: self.clock.now(),
             probe_at: None,
             probes: 0,
-        }
+        };
+        Refused { hold, of_tenant }
     }
 }

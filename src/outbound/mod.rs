@@ -5,11 +5,13 @@
 
 mod attempt;
 mod capabilities;
+mod claims;
 mod connection;
 mod content;
 mod errand;
 mod error;
 mod login_order;
+mod moods;
 mod pool;
 mod sender;
 mod sessions;
@@ -24,8 +26,10 @@ mod wire;
 mod tests;
 
 pub use attempt::{Attempt, Delivery, Session};
+pub use claims::Claims;
 pub use connection::{Greeting, Timeouts};
 pub use error::AttemptError;
+pub use moods::Moods;
 pub use pool::{Bounds, Pool};
 pub use sender::Sender;
 pub use user_names::{LastLogin, UserNames};

@@ -7,15 +7,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::errand::{Done, Errand};
+use super::claims::Claims;
+use super::errand::{Done, Errand, Refused};
 use super::login_order::LoginOrder;
-use super::settlement::{decide, failed_verdicts, journal_line, settled, unanswered};
-use super::{Attempt, AttemptError, Pool, UserNames, Verdict};
+use super::moods::{Fault, Moods};
+use super::settlement::{
+    Obstacle, Terms, Then, decide, failed_verdicts, journal_line, obstacle, settled, unanswered, why_held,
+};
+use super::{Attempt, AttemptError, Class, Pool, Scope, Session, UserNames, Verdict};
 use crate::clock::Clock;
-use crate::config::{Account, Config, Queue};
+use crate::config::{Account, Config};
 use crate::journal::{Feed, Happening};
 use crate::message::{Address, QueueId};
-use crate::schedule::{Courier, Inbox, Outcome, Proved};
+use crate::schedule::{Courier, Inbox, Outcome, Proved, Stop};
 use crate::signin::{NoToken, SignIns};
 use crate::store::{
     Change, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored, Waiting,
@@ -44,12 +48,19 @@ pub struct Sender {
     pub user_names: UserNames,
     /// Who hears of each login that was taken.
     pub schedule: Inbox,
+    /// Which messages have stopped their account.
+    pub moods: Moods,
+    /// Which messages are being tried.
+    pub claims: Claims,
 }
 
 impl Courier for Sender {
     async fn attempt(&self, mailbox: Address, id: QueueId) -> Outcome {
         let config = self.config.borrow().clone();
         let Some(account) = config.account(&mailbox) else { return Outcome::Gone };
+        let Some(_claim) = self.claims.claim(id) else {
+            return self.under_way_elsewhere(id).await;
+        };
         let (stored, body) = match self.store.message_and_body(id).await {
             Ok(Some((stored, body))) if stored.state == MessageState::Waiting && stored.account == mailbox => {
                 (stored, body)
@@ -73,7 +84,7 @@ impl Courier for Sender {
         match self.run(account, &Errand::Deliver(&stored, &body), token, self.order(account)).await {
             Ok(mut done) => {
                 let learnt = std::mem::take(&mut done.learnt);
-                let outcome = self.settle(&config.queue, account, stored, done).await;
+                let outcome = self.settle(&config, account, stored, done).await;
                 self.learn(account, learnt).await;
                 outcome
             }
@@ -87,7 +98,7 @@ impl Courier for Sender {
         let order = self.order(&account).with_fresh_token();
         let done = self.run(&account, &Errand::Prove, token, order).await.map_err(|error| error.to_string())?;
         self.learn(&account, done.learnt).await;
-        match done.hold.and_then(|hold| hold.reply) {
+        match done.hold.and_then(|refused| refused.hold.reply) {
             Some(reply) => Err(reply),
             None => done.attempt.result.map(|_| ()).map_err(|error| said(&error)),
         }
@@ -102,7 +113,7 @@ impl Courier for Sender {
             Err(error) => Err(error),
         };
         match done {
-            Ok(Done { hold: Some(hold), .. }) => Proved::Held(hold),
+            Ok(Done { hold: Some(refused), .. }) => Proved::Held(refused.hold),
             Ok(Done { attempt, learnt, .. }) => {
                 let last = self.user_names.last(&account).map_or_else(|| self.clock.now(), |last| last.at);
                 self.learn(&account, learnt).await;
@@ -129,6 +140,16 @@ impl Sender {
         LoginOrder::new(account, last.as_ref().map(|last| &last.user))
     }
 
+    /// It was moved here while another account has it under way: what becomes of that has to be waited for.
+    async fn under_way_elsewhere(&self, id: QueueId) -> Outcome {
+        let due_at = self.clock.now() + NOT_THERE_YET;
+        match self.store.message(id).await {
+            Ok(Some(stored)) => Outcome::NotDue(Waiting { due_at, ..waiting_again(&stored) }),
+            Ok(None) => Outcome::Gone,
+            Err(error) => unreadable(id, self.clock.now(), &error.to_string()),
+        }
+    }
+
     async fn without_token(&self, account: &Account, stored: &Stored, error: NoToken) -> Outcome {
         let (at, again) = (self.clock.now(), waiting_again(stored));
         let (error, retry_at) = match error {
@@ -152,10 +173,10 @@ impl Sender {
         self.write(record(account, stored, at, unanswered(stored, said), next, None, journal), stored).await;
     }
 
-    async fn settle(&self, queue: &Queue, account: &Account, stored: Stored, done: Done) -> Outcome {
+    async fn settle(&self, config: &Config, account: &Account, stored: Stored, done: Done) -> Outcome {
         let (Done { attempt, hold, .. }, at) = (done, self.clock.now());
         match attempt.result {
-            Ok(ref verdicts) => self.settle_verdicts(queue, account, &stored, &attempt, verdicts, at).await,
+            Ok(ref verdicts) => self.settle_verdicts(config, account, &stored, &attempt, verdicts, at).await,
             Err(AttemptError::Body { ref source }) if is_lost(source) => {
                 self.hold_message(account, &stored, source, at).await;
                 Outcome::Gone
@@ -163,13 +184,16 @@ impl Sender {
             // Perhaps it is this message that the far side, or something on the way, cannot bear. It must not stop the others.
             Err(ref error) if attempt.begun || matches!(error, AttemptError::Body { .. }) => {
                 let verdicts = failed_verdicts(&stored, error);
-                self.settle_verdicts(queue, account, &stored, &attempt, &verdicts, at).await
+                self.settle_verdicts(config, account, &stored, &attempt, &verdicts, at).await
             }
             Err(ref error) => {
                 self.note_failure(account, &stored, at, &said(error), &error.to_string()).await;
                 let again = waiting_again(&stored);
-                match hold {
-                    Some(hold) => Outcome::Held { again, hold },
+                match hold.or_else(|| refused_before_login(account, error, at)) {
+                    Some(Refused { hold, of_tenant: false }) => Outcome::Held { again, hold },
+                    Some(Refused { hold, of_tenant }) => {
+                        Outcome::Stopped { sent: None, again: Some(again), stop: Stop::Hold { hold, of_tenant } }
+                    }
                     None => Outcome::Unreachable { again, error: error.to_string(), retry_at: None },
                 }
             }
@@ -187,14 +211,23 @@ impl Sender {
 
     async fn settle_verdicts(
         &self,
-        queue: &Queue,
+        config: &Config,
         account: &Account,
         stored: &Stored,
         attempt: &Attempt,
         verdicts: &[(usize, Verdict)],
         at: Timestamp,
     ) -> Outcome {
-        let (mut updates, next) = decide(queue, stored, verdicts, at, rand::random());
+        let in_doubt = config.app(&stored.app).map(|app| app.in_doubt).unwrap_or_default();
+        let obstacle = obstacle(verdicts, attempt.session == Session::New);
+        let fault = obstacle.map(|_| self.moods.stopped(&account.mailbox, stored.id));
+        let is_accepted = |(_, verdict): &(usize, Verdict)| verdict.class == Class::Accepted;
+        if fault.is_none() && verdicts.iter().any(is_accepted) {
+            self.moods.taken(&account.mailbox, stored.id);
+        }
+        let terms = Terms { queue: &config.queue, in_doubt, obstacle: fault };
+        let (mut updates, next) = decide(terms, stored, verdicts, at, rand::random());
+        let stands = obstacle.filter(|_| fault != Some(Fault::Message));
         let accepted = updates.iter().filter(|update| update.state == RecipientState::Accepted).count();
         let sent = attempt.submitted.then(|| (at, u32::try_from(accepted).unwrap_or(u32::MAX)));
         let again = match next {
@@ -204,13 +237,24 @@ impl Sender {
             }
             _ => None,
         };
-        let is_given_up = stored.tried_for >= queue.give_up_after;
-        let journal = journal_line(account, stored, &updates, &next, is_given_up, &attempt.notes);
+        let why = why_held(in_doubt, verdicts).map(|why| why.replace("<id>", &stored.id.to_string()));
+        let then = match (&why, stands) {
+            (Some(why), _) => Then::Held(why),
+            (None, Some(obstacle)) => obstacle.cause.map_or(Then::Mood, Then::AccountHeld),
+            (None, None) if stored.tried_for >= config.queue.give_up_after => Then::GivenUp,
+            (None, None) => Then::AsUsual,
+        };
+        let journal = journal_line(account, stored, &updates, &next, then, &attempt.notes);
         updates.sort_by_key(|update| update.index);
         let sent_row = sent.map(|(at, recipients)| Sent { login: account.login.clone(), at, recipients });
         self.write(record(account, stored, at, updates, next, sent_row, journal), stored).await;
         let throttled = verdicts.iter().find_map(|(_, verdict)| Some((verdict.throttle?, verdict.reply.to_string())));
-        Outcome::Answered { sent, again, throttled }
+        match stands {
+            Some(obstacle) if !(obstacle.is_throttle && obstacle.cause.is_none()) => {
+                Outcome::Stopped { sent, again, stop: stop(account, &obstacle, at) }
+            }
+            _ => Outcome::Answered { sent, again, throttled },
+        }
     }
 
     /// The far side has answered: forgetting that would mean sending the message twice.
@@ -248,6 +292,28 @@ fn unreadable(id: QueueId, now: Timestamp, error: &str) -> Outcome {
 /// The reply word for word where there is one, else the failure in words.
 fn said(error: &AttemptError) -> String {
     error.reply().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The connection was refused before anybody had logged in, and for good: its TLS, this network.
+fn refused_before_login(account: &Account, error: &AttemptError, at: Timestamp) -> Option<Refused> {
+    let verdict = error.verdict()?;
+    let Class::Held(cause) = verdict.class else { return None };
+    let hold = reply_hold(account, cause, verdict.reply.to_string(), at);
+    Some(Refused { hold, of_tenant: verdict.scope == Scope::Tenant })
+}
+
+/// What a reply about more than its message means for the account.
+fn stop(account: &Account, obstacle: &Obstacle<'_>, at: Timestamp) -> Stop {
+    let reply = obstacle.reply.to_string();
+    match obstacle.cause {
+        Some(cause) => Stop::Hold { hold: reply_hold(account, cause, reply, at), of_tenant: obstacle.of_tenant },
+        None => Stop::Pause { error: reply },
+    }
+}
+
+fn reply_hold(account: &Account, cause: HoldCause, reply: String, since: Timestamp) -> Hold {
+    let (account, reply) = (account.mailbox.clone(), Some(reply));
+    Hold { account, cause, reply, error: None, codes: Vec::new(), since, probe_at: None, probes: 0 }
 }
 
 fn sign_in_hold(account: &Account, cause: HoldCause, error: String, codes: Vec<u32>, since: Timestamp) -> Hold {

@@ -4,15 +4,26 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::moods::Fault;
 use super::{AttemptError, Class, Scope, Verdict};
-use crate::config::{Account, Queue};
+use crate::config::{Account, InDoubt, Queue};
 use crate::schedule::retry;
 use crate::smtp::Reply;
-use crate::store::{Next, RecipientState, RecipientUpdate, Stored};
+use crate::store::{HoldCause, Next, RecipientState, RecipientUpdate, Stored};
+
+/// What else counts beside the verdicts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) queue: &'a Queue,
+    /// What the app has chosen for mail of which nobody knows whether it has arrived.
+    pub(super) in_doubt: InDoubt,
+    /// Something larger than the message stands in its way: that costs it no try.
+    pub(super) obstacle: Option<Fault>,
+}
 
 /// What becomes of the recipients and the message. `jitter` is in `0.0..1.0`.
 pub(super) fn decide(
-    queue: &Queue,
+    terms: Terms<'_>,
     stored: &Stored,
     verdicts: &[(usize, Verdict)],
     at: Timestamp,
@@ -21,23 +32,25 @@ pub(super) fn decide(
     let mut updates: Vec<RecipientUpdate> = verdicts
         .iter()
         .map(|(index, verdict)| {
-            let state = match verdict.class {
-                Class::Accepted => RecipientState::Accepted,
-                Class::Refused => RecipientState::Refused,
-                Class::InDoubt => RecipientState::InDoubt,
-                Class::Later | Class::Held(_) => RecipientState::Waiting,
-            };
+            let state = state_after(stored.recipients.get(*index).map(|row| row.state), verdict.class);
             RecipientUpdate { index: *index, state, reply: verdict.reply.to_string() }
         })
         .collect();
-    let is_pending = settled(stored, &updates) < stored.recipients.len();
-    if is_pending && is_split(verdicts) {
-        let (tries, tried_for) = (stored.tries, stored.tried_for);
-        return (updates, Next::Wait { due_at: at, tries, tried_for });
-    }
-    if is_pending {
+    if settled(stored, &updates) < stored.recipients.len() {
+        let as_before = |due_at| Next::Wait { due_at, tries: stored.tries, tried_for: stored.tried_for };
+        if why_held(terms.in_doubt, verdicts).is_some() {
+            return (updates, Next::Hold);
+        }
+        if is_split(verdicts) {
+            return (updates, as_before(at));
+        }
+        match terms.obstacle {
+            Some(Fault::Account) => return (updates, as_before(stored.due_at)),
+            Some(Fault::AccountAgain) => return (updates, as_before(at + retry::delay(&terms.queue.retry, 1, 0.0))),
+            Some(Fault::Message) | None => {}
+        }
         let tries = stored.tries + 1;
-        match retry::after_failure(queue, tries, stored.tried_for, jitter) {
+        match retry::after_failure(terms.queue, tries, stored.tried_for, jitter) {
             retry::Retry::After { delay, tried_for } => {
                 return (updates, Next::Wait { due_at: at + delay, tries, tried_for });
             }
@@ -48,13 +61,79 @@ pub(super) fn decide(
     (updates, if all_accepted { Next::Archive } else { Next::Dead })
 }
 
+fn state_after(before: Option<RecipientState>, class: Class) -> RecipientState {
+    match class {
+        Class::Accepted => RecipientState::Accepted,
+        Class::Refused => RecipientState::Refused,
+        Class::InDoubt => RecipientState::InDoubt,
+        // That it is not taken now says nothing about whether it had been taken then.
+        Class::Later | Class::Held(_) if before == Some(RecipientState::InDoubt) => RecipientState::InDoubt,
+        Class::Later | Class::Held(_) => RecipientState::Waiting,
+    }
+}
+
+/// Why a person has to decide about the message, if one has to: what to look at, and what to type.
+pub(super) fn why_held(in_doubt: InDoubt, verdicts: &[(usize, Verdict)]) -> Option<String> {
+    let held = verdicts.iter().find_map(|(_, verdict)| match (verdict.class, verdict.scope) {
+        (Class::Held(cause), Scope::Recipient | Scope::Message) => Some(cause),
+        _ => None,
+    });
+    if let Some(cause) = held {
+        return Some(format!(
+            "held: {cause}, and that is about this message; then queue retry <id>, or queue delete <id>"
+        ));
+    }
+    let is_in_doubt = verdicts.iter().any(|(_, verdict)| verdict.class == Class::InDoubt);
+    (is_in_doubt && in_doubt == InDoubt::Hold).then(|| {
+        "held: nobody knows whether Exchange has it (in_doubt = \"hold\"); look for its Message-ID in the message trace of the Exchange \
+         admin center, then queue delete <id> if it is there, or queue retry <id> if it is not"
+            .to_owned()
+    })
+}
+
+/// Something larger than the message that a reply speaks of: what holds or stops the account, and whom else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Obstacle<'a> {
+    /// What the account is held for; `None`: it is a passing mood.
+    pub(super) cause: Option<HoldCause>,
+    pub(super) of_tenant: bool,
+    /// The pace follows from it, and that is enough.
+    pub(super) is_throttle: bool,
+    pub(super) reply: &'a Reply,
+}
+
+/// What stands in the way of more than this message, if anything does. What holds says more than a mood. `is_fresh`: the session was a new
+/// one, so that a refusal of the connection is none of an old session's.
+pub(super) fn obstacle(verdicts: &[(usize, Verdict)], is_fresh: bool) -> Option<Obstacle<'_>> {
+    let all = || verdicts.iter().filter_map(|(_, verdict)| obstacle_of(verdict, is_fresh));
+    all().find(|obstacle| obstacle.cause.is_some()).or_else(|| all().next())
+}
+
+fn obstacle_of(verdict: &Verdict, is_fresh: bool) -> Option<Obstacle<'_>> {
+    let Verdict { scope, class, throttle, reply } = verdict;
+    if matches!(scope, Scope::Recipient | Scope::Message) {
+        return None;
+    }
+    match *class {
+        Class::Held(cause) => {
+            let cause = Some(cause).filter(|_| *scope != Scope::Connection || is_fresh);
+            Some(Obstacle { cause, of_tenant: *scope == Scope::Tenant, is_throttle: false, reply })
+        }
+        Class::Later => Some(Obstacle { cause: None, of_tenant: false, is_throttle: throttle.is_some(), reply }),
+        Class::Accepted | Class::Refused | Class::InDoubt => None,
+    }
+}
+
 /// The server took as many recipients as it takes at once; the others are next, and nothing has failed (RFC 5321 section 4.5.3.1.10).
+/// Each round settles somebody, so there is an end to it.
 fn is_split(verdicts: &[(usize, Verdict)]) -> bool {
-    let later = || verdicts.iter().filter(|(_, verdict)| verdict.class == Class::Later);
-    let is_too_many = |verdict: &Verdict| verdict.reply.code() == 452 && verdict.reply.enhanced() == Some("4.5.3");
-    verdicts.iter().any(|(_, verdict)| verdict.class == Class::Accepted)
-        && later().next().is_some()
-        && later().all(|(_, verdict)| is_too_many(verdict))
+    let is_too_many = |verdict: &Verdict| {
+        verdict.class == Class::Later
+            && (matches!(verdict.reply.enhanced(), Some("4.5.3" | "5.5.3"))
+                || verdict.reply.to_string().to_ascii_lowercase().contains("too many recipients"))
+    };
+    let is_settled = |verdict: &Verdict| matches!(verdict.class, Class::Accepted | Class::Refused);
+    verdicts.iter().any(|(_, verdict)| is_settled(verdict)) && verdicts.iter().any(|(_, verdict)| is_too_many(verdict))
 }
 
 /// Who waits still will not get it; who is in doubt stays so.
@@ -96,13 +175,28 @@ pub(super) fn failed_verdicts(stored: &Stored, error: &AttemptError) -> Vec<(usi
     pending.map(|(index, _)| (index, verdict.clone())).collect()
 }
 
+/// What the journal says about what comes next, beside the next step itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then<'a> {
+    /// Nothing.
+    AsUsual,
+    /// It was tried for `give_up_after`.
+    GivenUp,
+    /// A person decides: why.
+    Held(&'a str),
+    /// The account is held: why.
+    AccountHeld(HoldCause),
+    /// The account was in a mood.
+    Mood,
+}
+
 /// One line that tells the whole attempt.
 pub(super) fn journal_line(
     account: &Account,
     stored: &Stored,
     updates: &[RecipientUpdate],
     next: &Next,
-    is_given_up: bool,
+    then: Then<'_>,
     notes: &[String],
 ) -> String {
     let mut line = format!("try {} through {}: ", stored.tries + 1, account.mailbox);
@@ -117,13 +211,19 @@ pub(super) fn journal_line(
         let _ = write!(line, "{address} {what}: {}; ", update.reply.replace('\n', " / "));
     }
     match next {
-        Next::Wait { due_at, .. } => drop(write!(line, "next try at {due_at}")),
-        Next::Dead if is_given_up => {
+        Next::Wait { due_at, .. } => match then {
+            Then::AccountHeld(cause) => drop(write!(line, "no try lost, it waits for the account: {cause}")),
+            Then::Mood => {
+                let _ = write!(line, "no try lost, that was about more than this message; next try from {due_at} on");
+            }
+            _ => drop(write!(line, "next try at {due_at}")),
+        },
+        Next::Dead if then == Then::GivenUp => {
             let _ = write!(line, "given up after {} tries (give_up_after): kept as a dead letter", stored.tries + 1);
         }
         Next::Dead => line.push_str("no more tries: kept as a dead letter"),
         Next::Archive => line.push_str("done"),
-        Next::Hold => line.push_str("held"),
+        Next::Hold => line.push_str(if let Then::Held(why) = then { why } else { "held" }),
     }
     for note in notes {
         line.push_str("; ");
@@ -147,6 +247,17 @@ mod tests {
 
     fn queue() -> Queue {
         crate::config::testing::config(Vec::new()).queue
+    }
+
+    fn decide(
+        queue: &Queue,
+        stored: &Stored,
+        verdicts: &[(usize, Verdict)],
+        at: Timestamp,
+        jitter: f64,
+    ) -> (Vec<RecipientUpdate>, Next) {
+        let terms = Terms { queue, in_doubt: InDoubt::Retry, obstacle: None };
+        super::decide(terms, stored, verdicts, at, jitter)
     }
 
     fn stored(states: &[RecipientState]) -> Stored {
@@ -230,6 +341,102 @@ mod tests {
         // A server that takes none at all would be asked for ever.
         let (_, next) = decide(&queue(), &stored, &[(0, too_many.1.clone()), too_many], at(), 0.0);
         assert!(matches!(next, Next::Wait { tries: 1, .. }));
+    }
+
+    #[test]
+    fn a_limit_of_100_recipients_takes_500_in_five_rounds_and_costs_nothing() {
+        for too_many in ["452 4.5.3 Too many recipients", "552 Too many recipients", "550 5.5.3 too many recipients"] {
+            let (code, text) = too_many.split_once(' ').unwrap();
+            let code = code.parse().unwrap();
+            let mut stored = stored(&[WAITING; 500]);
+            let mut rounds = 0;
+            loop {
+                rounds += 1;
+                let pending: Vec<usize> = (0..500).filter(|&n| stored.recipients[n].state.is_pending()).collect();
+                let verdicts = pending.iter().enumerate().map(|(n, &index)| match n {
+                    // Within a round somebody may be refused, and somebody else may have a full mailbox.
+                    3 => verdict(index, Class::Refused, 550, "5.4.1 no such user"),
+                    4 if rounds < 3 => verdict(index, Class::Later, 450, "4.2.2 mailbox full"),
+                    0..100 => verdict(index, Class::Accepted, 250, "2.0.0 OK"),
+                    _ => verdict(index, Class::Later, code, text),
+                });
+                let (updates, next) = decide(&queue(), &stored, &verdicts.collect::<Vec<_>>(), at(), 0.0);
+                for update in updates {
+                    stored.recipients[update.index].state = update.state;
+                }
+                match next {
+                    Next::Wait { due_at, tries, tried_for } => {
+                        assert_eq!((due_at, tries, tried_for), (at(), 0, Duration::ZERO), "{too_many}");
+                    }
+                    next => break assert_eq!(next, Next::Dead, "for those who do not exist"),
+                }
+            }
+            assert_eq!(rounds, 6, "{too_many}");
+            let refused = stored.recipients.iter().filter(|row| row.state == RecipientState::Refused).count();
+            assert_eq!(refused, 5);
+        }
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_held_for_a_person_if_the_app_says_so() {
+        let stored = stored(&[WAITING, WAITING]);
+        let verdicts = [
+            verdict(0, Class::InDoubt, 451, "4.4.2 xoauth2-relay: lost"),
+            verdict(1, Class::Refused, 550, "5.4.1 no such user"),
+        ];
+        let (updates, next) = decide(&queue(), &stored, &verdicts, at(), 0.0);
+        assert!(matches!(next, Next::Wait { tries: 1, .. }), "as long as nobody says otherwise");
+        let terms = Terms { queue: &queue(), in_doubt: InDoubt::Hold, obstacle: None };
+        let held = super::decide(terms, &stored, &verdicts, at(), 0.0);
+        assert_eq!(held, (updates, Next::Hold));
+        assert_eq!(states_after(&held.0), [(0, RecipientState::InDoubt), (1, RecipientState::Refused)]);
+        assert!(why_held(InDoubt::Hold, &verdicts).unwrap().contains("message trace"));
+    }
+
+    #[test]
+    fn a_doubt_stays_a_doubt_while_nobody_takes_the_message() {
+        let stored = stored(&[RecipientState::InDoubt]);
+        let (updates, _) = decide(&queue(), &stored, &[verdict(0, Class::Later, 451, "4.3.0 busy")], at(), 0.0);
+        assert_eq!(states_after(&updates), [(0, RecipientState::InDoubt)]);
+    }
+
+    fn about(scope: Scope, class: Class) -> (usize, Verdict) {
+        (0, Verdict { scope, class, throttle: None, reply: Reply::new(554, "5.2.0 something larger") })
+    }
+
+    #[test]
+    fn what_is_about_more_than_the_message_costs_it_no_try() {
+        let stored = Stored { due_at: at() - Duration::from_hours(1), ..stored(&[WAITING, WAITING]) };
+        let held = about(Scope::Account, Class::Held(HoldCause::Quota));
+        let verdicts = [held, verdict(1, Class::Refused, 550, "5.4.1 no such user")];
+        let decided = |obstacle| {
+            super::decide(Terms { queue: &queue(), in_doubt: InDoubt::Hold, obstacle }, &stored, &verdicts, at(), 0.0)
+        };
+        let (updates, next) = decided(Some(Fault::Account));
+        assert_eq!(next, Next::Wait { due_at: stored.due_at, tries: 0, tried_for: Duration::ZERO });
+        assert_eq!(states_after(&updates), [(0, WAITING), (1, RecipientState::Refused)], "the other one is settled");
+        let minute = Duration::from_mins(1);
+        let (_, next) = decided(Some(Fault::AccountAgain));
+        assert_eq!(next, Next::Wait { due_at: at() + minute, tries: 0, tried_for: Duration::ZERO });
+        let (_, next) = decided(Some(Fault::Message));
+        assert_eq!(next, Next::Wait { due_at: at() + minute, tries: 1, tried_for: minute });
+    }
+
+    #[test]
+    fn what_holds_counts_before_a_mood_and_a_connection_only_if_it_was_a_fresh_one() {
+        let (quota, spam) = (Class::Held(HoldCause::Quota), Class::Held(HoldCause::Blocked));
+        let cause = |verdicts: &[(usize, Verdict)], is_fresh| {
+            obstacle(verdicts, is_fresh).map(|met| (met.cause, met.of_tenant))
+        };
+        let mood = about(Scope::Account, Class::Later);
+        assert_eq!(cause(&[about(Scope::Message, Class::Later), about(Scope::Recipient, Class::Refused)], true), None);
+        assert_eq!(cause(std::slice::from_ref(&mood), true), Some((None, false)));
+        assert_eq!(cause(&[mood.clone(), about(Scope::Account, quota)], false), Some((Some(HoldCause::Quota), false)));
+        assert_eq!(cause(&[about(Scope::Tenant, spam)], false), Some((Some(HoldCause::Blocked), true)));
+        let connection = [about(Scope::Connection, Class::Held(HoldCause::Connection))];
+        assert_eq!(cause(&connection, false), Some((None, false)));
+        assert_eq!(cause(&connection, true), Some((Some(HoldCause::Connection), false)));
+        assert_eq!(cause(&[about(Scope::Message, Class::Held(HoldCause::Blocked))], true), None);
     }
 
     #[test]

@@ -134,19 +134,19 @@ const TABLE: &[Row] = &[
     // Trouble of the account or the tenant, said about a message or a recipient.
     row(432, "", "recipient thread limit", Scope::Recipient, Class::Later),
     row(432, "", "", Scope::Account, Class::Later),
-    row(0, "", "SubmissionQuotaExceeded", Scope::Account, Class::Later),
-    row(0, "", "OutboundSpamException", Scope::Account, Class::Later),
-    row(0, "", "MapiExceptionLogonFailed", Scope::Account, Class::Later),
-    at(&[Step::DataEnd], &row(0, "5.2.2", "", Scope::Account, Class::Later)),
+    row(0, "", "SubmissionQuotaExceeded", Scope::Account, Class::Held(HoldCause::Quota)),
+    row(0, "", "OutboundSpamException", Scope::Account, Class::Held(HoldCause::Blocked)),
+    row(0, "", "MapiExceptionLogonFailed", Scope::Account, Class::Held(HoldCause::Permission)),
+    at(&[Step::DataEnd], &row(0, "5.2.2", "", Scope::Account, Class::Held(HoldCause::MailboxFull))),
     row(0, "4.7.500", "", Scope::Account, Class::Later),
-    row(0, "5.1.8", "", Scope::Account, Class::Later),
+    row(0, "5.1.8", "", Scope::Account, Class::Held(HoldCause::Blocked)),
     row(0, "5.1.90", "", Scope::Account, Class::Later),
     row(0, "5.7.501", "", Scope::Account, Class::Later),
     row(0, "5.7.502", "", Scope::Account, Class::Later),
     row(0, "5.7.503", "", Scope::Account, Class::Later),
     row(0, "5.7.232", "", Scope::Tenant, Class::Later),
     row(0, "5.7.233", "", Scope::Tenant, Class::Later),
-    row(0, "5.7.705", "", Scope::Tenant, Class::Later),
+    row(0, "5.7.705", "", Scope::Tenant, Class::Held(HoldCause::Blocked)),
     row(0, "5.7.708", "", Scope::Tenant, Class::Later),
     row(0, "5.7.750", "", Scope::Tenant, Class::Later),
     // More recipients than it takes at once: these go with the next attempt (RFC 5321 section 4.5.3.1.10).
@@ -254,7 +254,10 @@ mod tests {
 
     #[test]
     fn the_trouble_of_a_tenant_is_not_the_recipients() {
-        assert_eq!(verdict(Step::Rcpt, 550, "5.7.705 Access denied, tenant has exceeded threshold").1, Class::Later);
+        assert_eq!(
+            verdict(Step::Rcpt, 550, "5.7.705 Access denied, tenant has exceeded threshold").1,
+            Class::Held(HoldCause::Blocked)
+        );
         assert_eq!(verdict(Step::Rcpt, 503, "5.5.2 Need mail command"), (Scope::Connection, Class::Later));
         assert_eq!(verdict(Step::Rcpt, 552, "Too many recipients"), (Scope::Message, Class::Later));
         assert_eq!(verdict(Step::Rcpt, 530, "authenticate first"), (Scope::Connection, Class::Later));
@@ -321,7 +324,8 @@ mod tests {
             let expected = expected(phase, code, row["verdict"].as_str().unwrap());
             for text in row["text"].as_array().unwrap() {
                 let class = judge(step(phase), &parse(text.as_str().unwrap())).class;
-                if class != expected {
+                let may_hold = row["verdict"] == "held" && matches!(class, Class::Held(_));
+                if class != expected && !may_hold {
                     wrong.push(format!("{} is {class:?}, should be {expected:?}", row["id"]));
                 }
             }

@@ -124,10 +124,36 @@ pub enum Outcome {
         /// What the account waits for.
         hold: Hold,
     },
+    /// The far side answered about the message, and what it said is about more than that.
+    Stopped {
+        /// As in [`Outcome::Answered`].
+        sent: Option<(Timestamp, u32)>,
+        /// It waits again, if some recipient is still to be served.
+        again: Option<Waiting>,
+        /// What follows for the account.
+        stop: Stop,
+    },
     /// It was not due after all: put off meanwhile.
     NotDue(Waiting),
     /// There is nothing to do for it: deleted or settled meanwhile.
     Gone,
+}
+
+/// What a reply means for all the mail of its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is held.
+    Hold {
+        /// What it waits for.
+        hold: Hold,
+        /// All accounts of the tenant are.
+        of_tenant: bool,
+    },
+    /// It pauses, as when the far side is out of reach; then one message tries.
+    Pause {
+        /// What was answered.
+        error: String,
+    },
 }
 
 /// What the far side has too much of.

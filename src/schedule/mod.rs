@@ -9,6 +9,6 @@ mod scheduler;
 mod task;
 pub mod window;
 
-pub use event::{Action, Event, Outcome, Proved, Standing, Throttle};
+pub use event::{Action, Event, Outcome, Proved, Standing, Stop, Throttle};
 pub use scheduler::Scheduler;
 pub use task::{Courier, Desk, Inbox, inbox, run};

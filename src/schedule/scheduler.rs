@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::event::{Action, Event, Outcome, Proved, Standing};
-use super::gate::{Gate, Probed, Raised};
+use super::event::{Action, Event, Outcome, Proved, Standing, Stop};
+use super::gate::{Gate, Opening, Pass, Probed, Raised};
 use super::pace::{Limits, Pace, Turn};
 use super::proof::Proof;
 use super::retry;
@@ -43,6 +43,8 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct AccountQueue {
     login: Address,
+    /// In lower case; empty if there is none.
+    tenant: String,
     /// No longer configured. What is under way still ends here, and a hold is not forgotten.
     is_removed: bool,
     window: Window,
@@ -65,6 +67,7 @@ impl AccountQueue {
     fn new(mailbox: &Address, login: Address, now: Timestamp) -> Self {
         Self {
             login,
+            tenant: String::new(),
             proving: false,
             proof: Proof::new(mailbox, None, now),
             is_removed: false,
@@ -136,7 +139,11 @@ impl Scheduler {
             }),
             Event::Finished { account, id, outcome } => self.finished(&account, id, outcome, now, &mut actions),
             Event::Held(hold) => self.hold(hold, &mut actions),
-            Event::Released { account, why } => self.release(&account, why, now, &mut actions),
+            Event::Released { account, why } => {
+                for account in self.held_with(&account).iter().chain([&account]) {
+                    self.release(account, why.clone(), now, &mut actions);
+                }
+            }
             Event::SignInGood { account } => self.sign_in_good(&account, now, &mut actions),
             Event::SignedIn { account } => self.signed_in(&account, now, &mut actions),
             Event::Probed { account, result } => self.probed(&account, result, now, &mut actions),
@@ -162,18 +169,25 @@ impl Scheduler {
             if let Some(when) = queue.read_again_at {
                 consider(when);
             }
-            if !queue.gate.is_open() {
-                queue.gate.next_probe().into_iter().for_each(&mut consider);
-                continue;
-            }
+            let opens = match queue.gate.opening() {
+                // An event will tell.
+                Opening::Login(_) | Opening::Message(_) if self.is_probed_for(queue) => continue,
+                Opening::Unknown => continue,
+                Opening::Login(when) => {
+                    consider(when);
+                    continue;
+                }
+                Opening::Message(when) => when,
+                Opening::Open => Timestamp::MIN,
+            };
             let Some(first) = queue.window.first() else { continue };
-            let due = first.due_at.max(queue.pause.as_ref().map_or(Timestamp::MIN, |pause| pause.until));
+            let due = first.due_at.max(queue.pause.as_ref().map_or(opens, |pause| pause.until.max(opens)));
             if due > now {
                 consider(due);
                 continue;
             }
             // Whoever tries for the others will have an answer, and that is an event.
-            if queue.pause.is_some() && queue.under_way > 0 {
+            if (queue.pause.is_some() || queue.gate.pass(now) == Pass::One) && queue.under_way > 0 {
                 continue;
             }
             match self.paces.get_mut(&queue.login).map(|pace| pace.turn(now, first.recipients, Lane::Normal)) {
@@ -235,6 +249,7 @@ impl Scheduler {
             let (mailbox, login) = (&account.mailbox, &account.login);
             let queue = self.queues.entry(mailbox.clone());
             let queue = queue.or_insert_with(|| AccountQueue::new(mailbox, login.clone(), now));
+            queue.tenant = account.tenant.to_ascii_lowercase();
             if queue.login != *login {
                 queue.login = login.clone();
                 queue.proof.soon(now);
@@ -261,7 +276,7 @@ impl Scheduler {
         actions: &mut Vec<Action>,
     ) {
         let sent = match &outcome {
-            Outcome::Answered { sent, .. } => *sent,
+            Outcome::Answered { sent, .. } | Outcome::Stopped { sent, .. } => *sent,
             _ => None,
         };
         // The session may belong to a login that the account no longer has: whoever has it under way lets go of it.
@@ -278,6 +293,8 @@ impl Scheduler {
         let steps = self.retry.clone();
         let Some(queue) = self.queues.get_mut(account) else { return };
         queue.ended(id);
+        let probed = queue.gate.answered(id, &outcome, now);
+        let is_known = matches!(probed, Probed::Still(_));
         match outcome {
             Outcome::Answered { again, .. } => {
                 queue.pause = None;
@@ -294,8 +311,27 @@ impl Scheduler {
             }
             Outcome::Held { again, hold } => {
                 queue.window.insert(&again);
-                self.hold(hold, actions);
+                if !is_known {
+                    self.hold(hold, actions);
+                }
             }
+            Outcome::Stopped { again, stop, .. } => {
+                if let Some(again) = again {
+                    queue.window.insert(&again);
+                }
+                match stop {
+                    Stop::Pause { error } => {
+                        queue.pause = Some(longer_pause(queue.pause.take(), &steps, error, None, now));
+                    }
+                    Stop::Hold { hold, of_tenant } if !is_known => self.stop(&hold, of_tenant, actions),
+                    Stop::Hold { .. } => {}
+                }
+            }
+        }
+        let is_proven = probed == Probed::Free && sent.is_some();
+        self.after_probe(account, probed, "released by success: Exchange takes its mail again", now, actions);
+        if is_proven {
+            self.with(account, |queue| queue.gate.trust());
         }
     }
 
@@ -327,6 +363,50 @@ impl Scheduler {
         let queue = queue.or_insert_with(|| AccountQueue::removed(&hold.account, hold.since));
         if let Some(Raised { hold, is_news }) = queue.gate.raise(hold) {
             actions.push(Action::Hold { hold, is_news });
+        }
+    }
+
+    /// Holds the account, and with it those of its tenant that nothing holds yet.
+    fn stop(&mut self, hold: &Hold, of_tenant: bool, actions: &mut Vec<Action>) {
+        let tenant = self.queues.get(&hold.account).map(|queue| queue.tenant.clone()).unwrap_or_default();
+        let is_meant = |queue: &AccountQueue| {
+            of_tenant && !tenant.is_empty() && !queue.is_removed && queue.tenant == tenant && queue.gate.is_open()
+        };
+        let others = self.queues.iter().filter(|(account, queue)| **account != hold.account && is_meant(queue));
+        let others: Vec<Address> = others.map(|(account, _)| account.clone()).collect();
+        self.hold(hold.clone(), actions);
+        for account in others {
+            self.hold(Hold { account, ..hold.clone() }, actions);
+        }
+    }
+
+    /// The other accounts of the tenant that the same hold has stopped.
+    fn held_with(&self, account: &Address) -> Vec<Address> {
+        let Some(queue) = self.queues.get(account) else { return Vec::new() };
+        let others = self.queues.iter().filter(|(other, _)| *other != account);
+        others.filter(|(_, other)| are_held_together(queue, other)).map(|(other, _)| other.clone()).collect()
+    }
+
+    /// Whether another account of the tenant tries for this one.
+    fn is_probed_for(&self, queue: &AccountQueue) -> bool {
+        self.queues.values().any(|other| other.gate.is_probing() && are_held_together(queue, other))
+    }
+
+    /// What follows from a probe, for the account and for those held with it.
+    fn after_probe(&mut self, account: &Address, probed: Probed, why: &str, now: Timestamp, actions: &mut Vec<Action>) {
+        let others = self.held_with(account);
+        match probed {
+            Probed::Nothing => {}
+            Probed::Free => {
+                for account in std::iter::once(account).chain(&others) {
+                    self.release(account, why.to_owned(), now, actions);
+                }
+            }
+            Probed::Still(hold) => {
+                let gates = others.iter().filter_map(|other| self.queues.get_mut(other)?.gate.follow(&hold));
+                let followed: Vec<Hold> = gates.collect();
+                actions.extend(std::iter::once(hold).chain(followed).map(|hold| Action::Hold { hold, is_news: false }));
+            }
         }
     }
 
@@ -379,13 +459,11 @@ impl Scheduler {
     fn probed(&mut self, account: &Address, result: Result<(), String>, now: Timestamp, actions: &mut Vec<Action>) {
         self.leave(account);
         let Some(queue) = self.queues.get_mut(account) else { return };
-        match queue.gate.probed(result, now) {
-            Probed::Nothing => {}
-            Probed::Free => {
-                self.release(account, "the login was accepted again".to_owned(), now, actions);
-                self.with(account, |queue| queue.proof.taken(now));
-            }
-            Probed::Still(hold) => actions.push(Action::Hold { hold, is_news: false }),
+        let probed = queue.gate.probed(result, now);
+        let is_free = probed == Probed::Free;
+        self.after_probe(account, probed, "the login was accepted again", now, actions);
+        if is_free {
+            self.with(account, |queue| queue.proof.taken(now));
         }
     }
 
@@ -447,28 +525,44 @@ impl Scheduler {
     }
 
     fn send(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.queues.get(account).is_none_or(|queue| !queue.gate.is_open() && self.is_probed_for(queue)) {
+            return;
+        }
         let Some(queue) = self.queues.get_mut(account) else { return };
-        if !queue.gate.is_open() {
-            if queue.gate.next_probe().is_some_and(|when| when <= now) {
+        match queue.gate.pass(now) {
+            Pass::Shut => return,
+            Pass::Login => {
                 queue.gate.begin_probe();
                 let login = queue.login.clone();
                 self.visit(account, &login);
                 actions.push(Action::Probe(account.clone()));
+                return;
             }
-            return;
+            Pass::One | Pass::All => {}
         }
         let Some(pace) = self.paces.get_mut(&queue.login) else { return };
         while let Some(first) = queue.window.first() {
-            let is_paused = queue.pause.as_ref().is_some_and(|pause| pause.until > now || queue.under_way > 0);
-            if is_paused || first.due_at > now || pace.turn(now, first.recipients, Lane::Normal) != Turn::Now {
+            let is_alone = queue.pause.is_some() || queue.gate.pass(now) != Pass::All;
+            let is_paused = queue.pause.as_ref().is_some_and(|pause| pause.until > now);
+            if is_paused
+                || (is_alone && queue.under_way > 0)
+                || first.due_at > now
+                || pace.turn(now, first.recipients, Lane::Normal) != Turn::Now
+            {
                 return;
             }
             queue.window.take_first();
             queue.under_way += 1;
+            queue.gate.passes(first.id);
             pace.start(now, first.id, first.recipients, Lane::Normal);
             actions.push(Action::Attempt(account.clone(), first.id));
         }
     }
+}
+
+/// Whether one hold of their tenant has stopped both.
+fn are_held_together(one: &AccountQueue, other: &AccountQueue) -> bool {
+    !one.tenant.is_empty() && one.tenant == other.tenant && !other.is_removed && one.gate.shares(&other.gate)
 }
 
 /// Each failure in a row makes the pause longer, by the configured steps; while it lasts nothing is tried, and then one message.
@@ -490,5 +584,7 @@ fn longer_pause(
     }
 }
 
+#[cfg(test)]
+mod hold_tests;
 #[cfg(test)]
 mod tests;

@@ -26,22 +26,22 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// What was called: method and path, headers, body.
 #[derive(Clone, Debug)]
-struct Call {
-    what: String,
+pub struct Call {
+    pub what: String,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub body: String,
 }
 
 /// A server that takes alerts and calls that all is well.
 #[derive(Clone, Default)]
-struct Listener {
+pub struct Listener {
     calls: Arc<Mutex<Vec<Call>>>,
     is_away: Arc<Mutex<bool>>,
     refused: Arc<Mutex<usize>>,
 }
 
 impl Listener {
-    async fn start() -> (Self, String) {
+    pub async fn start() -> (Self, String) {
         let listener = Self::default();
         let router = Router::new().fallback(take).with_state(listener.clone());
         let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -54,7 +54,7 @@ impl Listener {
         *self.is_away.lock().unwrap() = is_away;
     }
 
-    fn all(&self) -> Vec<Call> {
+    pub fn all(&self) -> Vec<Call> {
         self.calls.lock().unwrap().clone()
     }
 

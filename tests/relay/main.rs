@@ -25,6 +25,7 @@ mod moving_in;
 
 mod oauth_errors;
 mod openid;
+mod outcomes;
 mod person;
 mod protocol;
 mod proxy;
@@ -38,5 +39,6 @@ mod smart_hosts;
 mod stop;
 mod support;
 mod tap;
+mod ten_days;
 mod tls;
 mod upstream;

@@ -11,7 +11,7 @@ use crate::config::keys;
 use crate::config::review::Review;
 use crate::config::section::{Section, choice, parsed, text};
 use crate::config::units::{self, quoted};
-use crate::config::{Account, App, Environment, Listener, Passwords, SecretSource};
+use crate::config::{Account, App, Environment, InDoubt, Listener, Passwords, SecretSource};
 use crate::message::Address;
 use crate::password;
 
@@ -30,6 +30,9 @@ pub(super) fn app(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Rev
         password: password(app, review),
         account: account(app, accounts, review),
         senders: senders(app, review),
+        in_doubt: app
+            .read("in_doubt", choice(&[("retry", InDoubt::Retry), ("hold", InDoubt::Hold)], &[]), review)
+            .unwrap_or_default(),
         name: name?,
     };
     if checked.name == App::DEFAULT {

@@ -25,6 +25,7 @@ fn apps_are_read() {
     assert_eq!((app.name.as_str(), app.description.as_deref()), ("Moodle", Some("the learning site")));
     assert_eq!(app.allow.len(), 2);
     assert!(app.password.is_some());
+    assert_eq!(app.in_doubt, InDoubt::Retry);
     assert_eq!(app.account.as_ref(), Some(&config.accounts[0].mailbox));
     assert_eq!(app.senders.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*@contoso.com"]);
     assert_eq!(

@@ -174,7 +174,7 @@ fn keys_of_later_versions_may_say_what_holds_anyway() {
         Meaning::Only(Fixed::EmptyList) => Some("[]".to_owned()),
         Meaning::Now | Meaning::Later => None,
     });
-    assert_eq!(paths.len(), 5, "{paths:?}");
+    assert_eq!(paths.len(), 4, "{paths:?}");
     assert_eq!(listing(load(&text)), [""; 0], "{text}");
 }
 

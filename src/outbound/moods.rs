@@ -1,0 +1,104 @@
+//! Whether a refusal that speaks of the account is the account's indeed, or this one message's. In memory; rules only.
+//!
+//! Exchange says of single messages, too, that the mailbox or the server is at fault. Such a message would be tried first, again and again, and
+//! stop all others. So whoever was stopped twice in a row goes behind the others; and if the account takes other mail and then stops at
+//! the same message again, that counts as a try of the message and no longer against the account.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use crate::message::{Address, QueueId};
+
+/// How many messages are remembered. One that is forgotten stops its account once more.
+const REMEMBERED: usize = 4096;
+
+/// What is known of messages that were stopped by a reply about their account.
+#[derive(Debug, Default)]
+pub struct Moods {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How many messages each account has taken since the start.
+    taken: HashMap<Address, u64>,
+    /// By message: what its account had taken when it was stopped.
+    stopped: HashMap<QueueId, u64>,
+    /// The same, oldest first.
+    order: VecDeque<QueueId>,
+}
+
+/// Whose fault it seems to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The account's, as it is said.
+    Account,
+    /// The account's, and this message has tried for the others before: it is another one's turn.
+    AccountAgain,
+    /// This message's: the account has taken other mail meanwhile.
+    Message,
+}
+
+impl Moods {
+    /// The account has taken a message.
+    pub(super) fn taken(&self, account: &Address, id: QueueId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.taken.entry(account.clone()).or_default() += 1;
+        known.stopped.remove(&id);
+    }
+
+    /// A message was answered with something about its account.
+    pub(super) fn stopped(&self, account: &Address, id: QueueId) -> Fault {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = known.taken.get(account).copied().unwrap_or_default();
+        match known.stopped.insert(id, taken) {
+            Some(before) if before < taken => return Fault::Message,
+            Some(_) => return Fault::AccountAgain,
+            None => known.order.push_back(id),
+        }
+        while known.order.len() > REMEMBERED {
+            if let Some(oldest) = known.order.pop_front() {
+                known.stopped.remove(&oldest);
+            }
+        }
+        Fault::Account
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str) -> Address {
+        Address::parse(&format!("{name}@contoso.com")).unwrap()
+    }
+
+    fn id(n: usize) -> QueueId {
+        QueueId::from_number(i64::try_from(n).unwrap())
+    }
+
+    #[test]
+    fn who_stops_an_account_that_takes_others_is_at_fault_itself() {
+        let moods = Moods::default();
+        let lms = account("lms");
+        assert_eq!(moods.stopped(&lms, id(1)), Fault::Account);
+        assert_eq!(moods.stopped(&lms, id(1)), Fault::AccountAgain);
+        moods.taken(&account("erp"), id(7));
+        assert_eq!(moods.stopped(&lms, id(1)), Fault::AccountAgain, "that was another account");
+        moods.taken(&lms, id(2));
+        assert_eq!(moods.stopped(&lms, id(1)), Fault::Message);
+        assert_eq!(moods.stopped(&lms, id(3)), Fault::Account);
+        moods.taken(&lms, id(3));
+        assert_eq!(moods.stopped(&lms, id(3)), Fault::Account, "it had gone through");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let moods = Moods::default();
+        for n in 0..3 * REMEMBERED {
+            moods.stopped(&account("lms"), id(n));
+        }
+        let known = moods.known.lock().unwrap();
+        assert_eq!((known.stopped.len(), known.order.len()), (REMEMBERED, REMEMBERED));
+    }
+}

@@ -1,0 +1,236 @@
+//! What becomes of mail that Exchange refuses for reasons of its own: held, split, retried for the rest, in doubt.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+use xoauth2_relay::clock::Clock;
+use xoauth2_relay::config::{Config, Environment, Secret};
+use xoauth2_relay::ops::{Selection, Status};
+use xoauth2_relay::relay::Relay;
+use xoauth2_relay::simulator::{Effect, Fault, Options, Phase, Simulator};
+
+use crate::alerts::Listener;
+use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, Rig, blocking, configuration, mailbox, quick};
+
+const MAIL: &str = "From: Moodle <lms@contoso.com>\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nIt works.\r\n";
+
+/// A relay whose calendar stands still until it is moved.
+struct World {
+    simulator: Simulator,
+    relay: Relay,
+    clock: Clock,
+    _folder: TempDir,
+}
+
+impl World {
+    async fn start(extra: &str) -> Self {
+        let simulator = Simulator::start(quick()).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        let clock = Clock::manual(Timestamp::now());
+        let text = configuration(&simulator, folder.path(), &format!("{extra}\n{LISTENER}"));
+        let config = Config::from_text(&text, "relay.toml", &Environment::default());
+        let config = config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"));
+        let relay = Relay::start(config, Environment::default(), clock.clone()).await.unwrap();
+        let token = Secret::new(simulator.issue_refresh_token(MAILBOX));
+        relay.ops().login_take_in(&mailbox(), token).await.unwrap();
+        Self { simulator, relay, clock, _folder: folder }
+    }
+
+    async fn submit(&self, count: usize) {
+        let door = self.relay.listeners()[0];
+        blocking(move || {
+            let mut client = Client::greeted(door);
+            for n in 0..count {
+                client.submit(MAILBOX, &[format!("user{n}@example.com")], MAIL);
+            }
+        })
+        .await;
+    }
+
+    /// Waits for the status to be like this; with `step` the calendar goes on meanwhile.
+    async fn until(&self, what: &str, step: Duration, is_so: impl Fn(&Status) -> bool) -> Status {
+        let since = Instant::now();
+        loop {
+            let status = self.relay.ops().status().await.unwrap();
+            if is_so(&status) {
+                return status;
+            }
+            assert!(since.elapsed() < PATIENCE, "{what} never came true: {status:#?}");
+            self.clock.advance(step);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.relay.stop().await;
+        self.simulator.stop().await;
+    }
+}
+
+/// The alerts that tell of the account's mail, and whether they begin or end it.
+fn alerts(listener: &Listener) -> Vec<(String, String)> {
+    let told = listener.all().into_iter().map(|call| serde_json::from_str::<serde_json::Value>(&call.body).unwrap());
+    let told = told.map(|json| (json["alerts"][0]["state"].clone(), json["alerts"][0]["error"].clone()));
+    told.map(|(state, error)| (state.as_str().unwrap().to_owned(), error.as_str().unwrap_or_default().to_owned()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_of_the_account_holds_it_word_for_word_and_a_message_that_is_taken_frees_it() {
+    for (row, cause) in [
+        ("554-5.2.0-quota", "quota"),
+        ("554-5.2.0-outbound-spam", "blocked"),
+        ("554-5.2.2-mailbox-full", "mailbox_full"),
+        ("430-4.2.0-logon", "permission"),
+        ("5.7.705", "blocked"),
+    ] {
+        let (listener, address) = Listener::start().await;
+        let world = World::start(&format!("[alert]\nwebhook = [{{ url = \"{address}/json\" }}]\n")).await;
+        world.simulator.fault(Fault::row(row).unwrap());
+        world.submit(3).await;
+        let status = world.until("a hold", Duration::ZERO, |status| status.accounts[0].hold.is_some()).await;
+        let hold = status.accounts[0].hold.clone().unwrap();
+        assert_eq!(hold.cause, cause, "{row}");
+        let reply = hold.reply.clone().unwrap();
+        assert!(row.starts_with(&reply[..3]) || row.starts_with("5.7"), "{row}: {reply}");
+        assert!(hold.probe_at.is_some(), "{row}");
+        let is_idle = |status: &Status| status.accounts[0].pace.under_way == 0;
+        world.until("quiet", Duration::ZERO, is_idle).await;
+        let queue = world.relay.ops().queue_list().await.unwrap();
+        assert_eq!(queue.len(), 3);
+        for message in &queue {
+            assert_eq!((message.state.as_str(), message.tries), ("held", 0), "{row}: {message:#?}");
+        }
+        let replied = |message: &xoauth2_relay::ops::MessageView| message.recipients[0].reply.clone();
+        assert!(queue.iter().any(|message| replied(message).as_ref() == Some(&reply)), "word for word: {queue:#?}");
+
+        world.simulator.clear_faults();
+        assert_eq!(world.simulator.accepted_count(), 0);
+        let is_free = |status: &Status| status.accounts[0].hold.is_none() && status.accounts[0].queue.waiting == 0;
+        world.until("freedom", Duration::from_mins(1), is_free).await;
+        assert_eq!(world.simulator.accepted_count(), 3, "{row}");
+        let is_solved = |_: &Status| alerts(&listener).iter().any(|(state, _)| state == "solved");
+        world.until("the end of the alert", Duration::from_secs(1), is_solved).await;
+        let told = alerts(&listener);
+        assert_eq!(told.iter().map(|(state, _)| state.as_str()).collect::<Vec<_>>(), ["raised", "solved"], "{row}");
+        assert_eq!(told[0].1, reply, "{row}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_released_too_soon_comes_back_after_one_message() {
+    let world = World::start("").await;
+    world.simulator.fault(Fault::row("554-5.2.0-quota").unwrap());
+    world.submit(10).await;
+    let is_held = |status: &Status| status.accounts[0].hold.is_some() && status.accounts[0].pace.under_way == 0;
+    world.until("a hold", Duration::ZERO, is_held).await;
+    let tried = |queue: &[xoauth2_relay::ops::MessageView]| {
+        queue.iter().filter(|message| message.recipients[0].reply.is_some()).count()
+    };
+    let before = tried(&world.relay.ops().queue_list().await.unwrap());
+    assert!(before <= 3, "no more than were under way together: {before}");
+    for _ in 0..5 {
+        world.clock.advance(Duration::from_secs(1));
+        let since = world.clock.now();
+        world.relay.ops().account_release(&mailbox()).await.unwrap();
+        let is_back = |status: &Status| {
+            status.accounts[0].pace.under_way == 0
+                && status.accounts[0].hold.as_ref().is_some_and(|hold| hold.since >= since)
+        };
+        world.until("the hold again", Duration::ZERO, is_back).await;
+    }
+    let queue = world.relay.ops().queue_list().await.unwrap();
+    assert!(tried(&queue) <= before + 3, "one message at a time: {queue:#?}");
+    assert!(queue.iter().all(|message| message.tries == 0));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partly_delivered_mail_is_retried_only_for_the_rest() {
+    let rig = Rig::start().await;
+    let later = Effect::Reply("450 4.2.1 The recipient is receiving mail too quickly".to_owned());
+    rig.simulator.fault(Fault::at(Phase::Rcpt, later).unwrap().for_recipient("slow@example.com").times(2));
+    rig.submit(MAILBOX, &["one@example.com", "slow@example.com", "two@example.com"], MAIL).await;
+    let accepted = rig.until_accepted(2).await;
+    assert_eq!(accepted[0].recipients, ["one@example.com", "two@example.com"]);
+    assert_eq!(accepted[1].recipients, ["slow@example.com"]);
+    rig.until_queue_is_empty().await;
+    assert_eq!(rig.simulator.accepted_count(), 2);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_recipients_than_exchange_takes_at_once_go_in_several_rounds() {
+    let rig = Rig::with(Options { max_recipients: 100, ..quick() }, "[queue]\nretry = [\"1h\"]\n").await;
+    let to: Vec<String> = (0..430).map(|n| format!("user{n}@example.com")).collect();
+    rig.submit(MAILBOX, &to.iter().map(String::as_str).collect::<Vec<_>>(), MAIL).await;
+    let accepted = rig.until_accepted(5).await;
+    let counts: Vec<usize> = accepted.iter().map(|mail| mail.recipients.len()).collect();
+    assert_eq!(counts, [100, 100, 100, 100, 30]);
+    let mut got: Vec<String> = accepted.into_iter().flat_map(|mail| mail.recipients).collect();
+    got.sort();
+    got.dedup();
+    assert_eq!(got.len(), to.len(), "each once");
+    rig.until_queue_is_empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_doubt_is_held_for_a_person_where_the_app_says_so() {
+    let rig = Rig::with(quick(), "[queue]\nretry = [\"1s\"]\n[[app]]\nname = \"default\"\nin_doubt = \"hold\"\n").await;
+    rig.simulator.fault(Fault::at(Phase::DataEnd, Effect::KeepAndDrop).unwrap().times(1));
+    rig.submit(MAILBOX, &["you@example.com"], MAIL).await;
+    let queue = rig.until_queue("a hold", |queue| queue.iter().any(|message| message.state == "held")).await;
+    assert_eq!(queue[0].recipients[0].state, "in_doubt");
+    // Mail behind it goes on.
+    rig.submit(MAILBOX, &["other@example.com"], MAIL).await;
+    rig.until_accepted(2).await;
+    let id = queue[0].id.clone();
+    let detail = rig.relay.ops().queue_show(id.parse().unwrap()).await.unwrap();
+    let journal = detail.journal.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n");
+    let sent = String::from_utf8_lossy(&rig.simulator.accepted()[0].bytes).into_owned();
+    let message_id = sent.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap().trim().to_owned();
+    for part in ["message trace", &format!("queue retry {id}"), &format!("Message-ID {message_id}"), "over "] {
+        assert!(journal.contains(part), "{part} is not in {journal}");
+    }
+    rig.relay.ops().queue_retry(Selection::Ids(vec![id])).await.unwrap();
+    let again = rig.until_accepted(3).await;
+    let again = again.iter().filter(|mail| String::from_utf8_lossy(&mail.bytes).contains(&message_id)).count();
+    assert_eq!(again, 2, "with the same Message-ID");
+    rig.until_queue_is_empty().await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_stops_an_account_which_takes_others_is_left_behind_them() {
+    let world = World::start("").await;
+    world.simulator.fault(Fault::row("554-5.2.0-outbound-spam").unwrap().for_recipient("user0@example.com"));
+    world.submit(5).await;
+    let others = |status: &Status| status.accounts[0].queue.waiting == 1 && status.accounts[0].hold.is_none();
+    world.until("the others", Duration::from_mins(1), others).await;
+    assert_eq!(world.simulator.accepted_count(), 4);
+    // From now on it is the message that is tried, in its own time, and what comes is not stopped by it.
+    for n in 0..20 {
+        world.clock.advance(Duration::from_mins(10));
+        world.submit_to(&format!("later{n}@example.com")).await;
+        let count = 5 + n;
+        let since = Instant::now();
+        while world.simulator.accepted_count() < count {
+            assert!(since.elapsed() < PATIENCE, "{:#?}", world.relay.ops().status().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let queue = world.relay.ops().queue_list().await.unwrap();
+    assert_eq!(queue.len(), 1);
+    assert!(queue[0].tries > 0, "{queue:#?}");
+    world.stop().await;
+}
+
+impl World {
+    async fn submit_to(&self, to: &str) {
+        let (door, to) = (self.relay.listeners()[0], to.to_owned());
+        blocking(move || Client::greeted(door).submit(MAILBOX, &[to], MAIL)).await;
+    }
+}
