@@ -22,7 +22,8 @@ pub struct Moods {
 struct Known {
     /// How many messages each account has taken since the start.
     taken: HashMap<Address, u64>,
-    /// By message: what its account had taken when it was stopped.
+    /// By message: what its account had taken when it was first stopped in this row. It stays once others were taken, so that the message
+    /// stays at fault.
     stopped: HashMap<QueueId, u64>,
     /// The same, oldest first.
     order: VecDeque<QueueId>,
@@ -44,18 +45,22 @@ impl Moods {
     pub(super) fn taken(&self, account: &Address, id: QueueId) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.taken.entry(account.clone()).or_default() += 1;
-        known.stopped.remove(&id);
+        if known.stopped.remove(&id).is_some() {
+            known.order.retain(|&other| other != id);
+        }
     }
 
     /// A message was answered with something about its account.
     pub(super) fn stopped(&self, account: &Address, id: QueueId) -> Fault {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = known.taken.get(account).copied().unwrap_or_default();
-        match known.stopped.insert(id, taken) {
-            Some(before) if before < taken => return Fault::Message,
+        match known.stopped.get(&id) {
+            Some(&before) if before < taken => return Fault::Message,
             Some(_) => return Fault::AccountAgain,
-            None => known.order.push_back(id),
+            None => {}
         }
+        known.stopped.insert(id, taken);
+        known.order.push_back(id);
         while known.order.len() > REMEMBERED {
             if let Some(oldest) = known.order.pop_front() {
                 known.stopped.remove(&oldest);
@@ -86,7 +91,9 @@ mod tests {
         moods.taken(&account("erp"), id(7));
         assert_eq!(moods.stopped(&lms, id(1)), Fault::AccountAgain, "that was another account");
         moods.taken(&lms, id(2));
-        assert_eq!(moods.stopped(&lms, id(1)), Fault::Message);
+        for _ in 0..2 {
+            assert_eq!(moods.stopped(&lms, id(1)), Fault::Message, "also while there is no other mail");
+        }
         assert_eq!(moods.stopped(&lms, id(3)), Fault::Account);
         moods.taken(&lms, id(3));
         assert_eq!(moods.stopped(&lms, id(3)), Fault::Account, "it had gone through");

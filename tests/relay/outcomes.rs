@@ -105,6 +105,7 @@ async fn each_refusal_of_the_account_holds_it_word_for_word_and_a_message_that_i
         let replied = |message: &xoauth2_relay::ops::MessageView| message.recipients[0].reply.clone();
         assert!(queue.iter().any(|message| replied(message).as_ref() == Some(&reply)), "word for word: {queue:#?}");
 
+        world.until("an alert", Duration::ZERO, |_| !alerts(&listener).is_empty()).await;
         world.simulator.clear_faults();
         assert_eq!(world.simulator.accepted_count(), 0);
         let is_free = |status: &Status| status.accounts[0].hold.is_none() && status.accounts[0].queue.waiting == 0;

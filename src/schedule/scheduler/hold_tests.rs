@@ -93,11 +93,19 @@ impl World {
         }
     }
 
-    /// The time of the next wake comes; the attempts that were begun by then, by their numbers.
+    /// Time passes until something is tried; the attempts under way by then, by their numbers.
     fn pass_time(&mut self) -> Vec<i64> {
-        self.now = self.scheduler.next_wake(self.now).expect("something will be due");
-        self.on(Event::Woken);
-        self.begun()
+        // Beside mail there are the daily proofs of the other accounts.
+        for _ in 0..20 {
+            let next = self.scheduler.next_wake(self.now).expect("something will be due");
+            assert!(next > self.now, "what is due now has been begun");
+            self.now = next;
+            self.on(Event::Woken);
+            if !self.attempts.is_empty() {
+                return self.begun();
+            }
+        }
+        panic!("nothing is tried by {}", self.now);
     }
 
     fn begun(&self) -> Vec<i64> {
@@ -210,7 +218,10 @@ fn a_release_of_one_account_of_the_tenant_frees_the_others_but_not_what_holds_th
     world.told();
     world.on(Event::Released { account: address(ERP), why: "an administrator released it".to_owned() });
     assert_eq!(world.held(), [OTHER], "that is another tenant");
-    assert_eq!(world.begun(), [1], "one message goes first");
+    assert_eq!(world.pass_time(), [1], "one message goes first");
+    world.now += Duration::from_mins(1);
+    world.on(Event::Woken);
+    assert_eq!(world.begun(), [1], "and the others wait for what becomes of it");
     world.finish(stopped(HoldCause::Blocked, true));
     assert_eq!(world.held(), [ERP, OTHER, LMS], "and after it the hold is back");
     assert!(world.attempts.is_empty(), "never a burst");
@@ -260,6 +271,5 @@ fn probes_go_on_after_a_restart_where_they_were() {
     world.scheduler = Scheduler::new(&config(), holds, &[], false, world.now);
     world.on(Event::Woken);
     assert!(world.attempts.is_empty(), "it is still held");
-    while world.pass_time().is_empty() {}
-    assert_eq!((world.begun(), world.now), (vec![1], start() + Duration::from_hours(3)));
+    assert_eq!((world.pass_time(), world.now), (vec![1], start() + Duration::from_hours(3)));
 }
