@@ -18,7 +18,7 @@ use crate::identity::{Identity, machine_mark};
 use crate::journal::Feed;
 use crate::message::Address;
 use crate::ops::Ops;
-use crate::outbound::{Claims, Moods, Pool, Sender, UserNames};
+use crate::outbound::{Claims, Judge, Moods, Pool, Sender, UserNames};
 use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
@@ -138,7 +138,7 @@ impl Relay {
             user_names,
             logins: Arc::default(),
         };
-        let pool = Pool::new();
+        let pool = Pool::judging(Judge::new(ops.config.clone()));
         let desk = desk(&ops, &pool);
         watcher.over(&work, "the scheduler", schedule::run(desk, scheduler, letters, work.stop.clone()));
         let (bell, ears) = alert::bell();

@@ -74,6 +74,11 @@ pub(super) fn details(details: &[MessageDetail]) -> String {
                 let _ = value.as_ref().map_or(Ok(()), |value| write!(text, "  {name}={value}"));
             }
             text.push('\n');
+            for (name, value) in [("why", &recipient.meaning), ("to do", &recipient.remedy)] {
+                if let Some(value) = value {
+                    let _ = writeln!(text, "    {name}: {}", printable(value));
+                }
+            }
         }
         let _ = writeln!(text, "  journal:");
         for entry in &detail.journal {
@@ -142,6 +147,8 @@ mod tests {
             address: address.to_owned(),
             state: "waiting".to_owned(),
             reply: None,
+            meaning: None,
+            remedy: None,
             notify: notify.map(str::to_owned),
             orcpt: orcpt.map(str::to_owned),
         };

@@ -10,6 +10,7 @@ mod exposure;
 mod listener;
 mod log;
 mod queue;
+mod reply;
 mod secret;
 mod tls;
 
@@ -24,7 +25,7 @@ use super::problem::{Place, Problems};
 use super::review::Review;
 use super::section::{Section, choice, parsed, text};
 use super::units::{is_domain, quoted};
-use super::{Account, App, Config, Environment, Listener, SecretSource, overrides, seen_by_others};
+use super::{Account, App, Config, Environment, Listener, ReplyRule, SecretSource, overrides, seen_by_others};
 use crate::message::Address;
 
 /// Reads and checks everything. `file` is the name for messages; relative paths in it start at its folder.
@@ -66,6 +67,7 @@ fn top(root: &Table, review: &mut Review) -> Config {
         data_dir,
         apps: Vec::new(),
         default_app: Arc::new(App::default_app()),
+        replies: replies(root, review),
         queue: queue::queue(&queue, review),
         admin: admin::admin(&admin, review),
         alert: alert::alert(&alert, review),
@@ -213,6 +215,11 @@ fn accounts(top: &Section<'_>, root: &Table, data_dir: &Path, review: &mut Revie
         }
     }
     accounts.into_iter().flatten().map(Arc::new).collect()
+}
+
+fn replies(root: &Table, review: &mut Review) -> Vec<ReplyRule> {
+    let sections = many("reply", root, review);
+    sections.iter().filter_map(|section| reply::reply(section, review)).collect()
 }
 
 /// The section `[name]`; an empty one if it is not there or is something else.

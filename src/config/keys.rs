@@ -92,6 +92,7 @@ pub(super) static ROOT: Scope = Scope {
         now("listener", Form::Tables),
         now("account", Form::Tables),
         now("app", Form::Tables),
+        now("reply", Form::Tables),
         now("queue", Form::Table),
         now("admin", Form::Table),
         now("alert", Form::Table),
@@ -167,6 +168,22 @@ pub(super) static APP: Scope = Scope {
     ],
 };
 
+pub(super) static REPLY: Scope = Scope {
+    heading: "[[reply]]",
+    keys: &[
+        now("phase", Form::List),
+        now("code", Form::Number),
+        now("enhanced", Form::Text),
+        now("words", Form::List),
+        now("scope", Form::Text),
+        now("class", Form::Text),
+        now("cause", Form::Text),
+        now("throttle", Form::Text),
+        now("sentence", Form::Text),
+        now("command", Form::Text),
+    ],
+};
+
 pub(super) static QUEUE: Scope = Scope {
     heading: "[queue]",
     keys: &[
@@ -205,7 +222,7 @@ pub(super) static WEBHOOK: Scope =
     Scope { heading: "webhook = [{ … }]", keys: &[now("url", Form::Secret), now("format", Form::Text)] };
 
 /// All of them.
-pub(super) static SCOPES: [&Scope; 7] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &QUEUE, &ADMIN, &ALERT];
+pub(super) static SCOPES: [&Scope; 8] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &REPLY, &QUEUE, &ADMIN, &ALERT];
 
 /// The scope below `[name]` or `[[name]]`.
 pub(super) fn below(name: &str) -> Option<&'static Scope> {
@@ -213,6 +230,7 @@ pub(super) fn below(name: &str) -> Option<&'static Scope> {
         "listener" => Some(&LISTENER),
         "account" => Some(&ACCOUNT),
         "app" => Some(&APP),
+        "reply" => Some(&REPLY),
         "queue" => Some(&QUEUE),
         "admin" => Some(&ADMIN),
         "alert" => Some(&ALERT),

@@ -19,6 +19,7 @@ mod keys;
 mod overrides;
 mod problem;
 mod reload;
+mod reply;
 mod review;
 mod secret;
 mod section;
@@ -40,6 +41,7 @@ pub use exposure::seen_by_others;
 pub use glance::Glance;
 pub use problem::{Place, Problem, Problems};
 pub use reload::Followed;
+pub use reply::{EnhancedCodes, ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle};
 pub use secret::{Secret, SecretError, SecretSource};
 pub(crate) use units::is_guid;
 
@@ -77,6 +79,8 @@ pub struct Config {
     pub apps: Vec<Arc<App>>,
     /// The app of every program that none of these describes.
     pub default_app: Arc<App>,
+    /// What replies mean, as the administrator says: asked before the shipped table, in this order.
+    pub replies: Vec<ReplyRule>,
     /// Retries and keeping.
     pub queue: Queue,
     /// The page's address; `/healthz` for now.

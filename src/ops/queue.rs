@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ops, OpsError};
 use crate::message::{Address, NotAnId, QueueId, Recipient};
+use crate::outbound::replies::explain;
 use crate::schedule::Event;
 use crate::store::{Archived, Change, JournalEntry, MessageState, RecipientRow, RecipientState, Stored};
 
@@ -73,6 +74,12 @@ pub struct RecipientView {
     pub state: String,
     /// The last reply about it, word for word, or the failure in words.
     pub reply: Option<String>,
+    /// What that means, unless it was accepted: `queue show` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<String>,
+    /// What to type, if it means something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
     /// Of what the sender asked to hear (NOTIFY of RFC 3461), if it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
@@ -116,15 +123,28 @@ impl Ops {
 
     /// One message, finished or not, with its journal.
     pub async fn queue_show(&self, id: QueueId) -> Result<MessageDetail, OpsError> {
-        let message = if let Some(stored) = self.store.message(id).await? {
+        let mut message = if let Some(stored) = self.store.message(id).await? {
             view(&stored, self.held_accounts().await.contains(&stored.account))
         } else if let Some(archived) = self.store.archived(id).await? {
             archived_view(&archived)
         } else {
             return Err(unknown(&[id]));
         };
+        self.explain(&mut message);
         let journal = self.store.journal(id).await?;
         Ok(MessageDetail { message, journal: journal.into_iter().map(JournalView::from).collect() })
+    }
+
+    /// Says of each reply that was no acceptance what it means. Of an account that is gone nobody can say what to type.
+    fn explain(&self, message: &mut MessageView) {
+        let config = self.config.borrow().clone();
+        let account = config.accounts.iter().find(|account| account.mailbox.as_str() == message.account);
+        let Some(account) = account else { return };
+        for recipient in message.recipients.iter_mut().filter(|one| one.state != RecipientState::Accepted.as_str()) {
+            let reply = recipient.reply.as_deref();
+            let advice = reply.and_then(|reply| explain(&config.replies, reply, account, Some(&message.id)));
+            (recipient.meaning, recipient.remedy) = advice.map(|advice| (advice.sentence, advice.command)).unzip();
+        }
     }
 
     /// Waiting, held and dead messages are due now; how many.
@@ -268,6 +288,8 @@ fn recipient_view(row: &RecipientRow, is_held: bool) -> RecipientView {
         address: row.address.to_string(),
         state: state.as_str().to_owned(),
         reply: row.reply.clone(),
+        meaning: None,
+        remedy: None,
         notify: None,
         orcpt: None,
     }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::expiry::{Expiry, expiries};
 use super::pace::{ForecastView, PaceView, forecasts};
 use super::{Ops, OpsError};
-use crate::config::{Account, Grant, Provider};
+use crate::config::{Account, Grant, Provider, ReplyRule};
 use crate::message::Address;
 use crate::outbound::LastLogin;
+use crate::outbound::replies::explain_hold;
 use crate::schedule::Standing;
 use crate::shelf::KEY_FACT;
 use crate::signin::{Advice, SignInStatus};
@@ -229,7 +230,11 @@ impl Ops {
             let queue = counts.remove(&account.mailbox).unwrap_or_default();
             let (standing, sign_in) = (standings.get(&account.mailbox), sign_ins.get(&account.mailbox));
             let forecast = forecasts.remove(&account.mailbox);
-            account_status(account, queue, standing, sign_in, self.user_names.last(account), &expiries, forecast)
+            let last_login = self.user_names.last(account);
+            let mut status = account_status(account, queue, standing, sign_in, last_login, &expiries, forecast);
+            let hold = standing.and_then(|standing| standing.hold.as_ref());
+            status.hold = hold.map(|hold| hold_view(hold, sign_in, account, &config.replies));
+            status
         });
         let accounts = accounts.collect();
         let removed = counts.into_iter().map(|(mailbox, queue)| RemovedAccount { mailbox: mailbox.to_string(), queue });
@@ -317,7 +322,8 @@ fn account_status(
         trouble_text: sign_in
             .and_then(|sign_in| sign_in.problem.as_ref())
             .map(|problem| problem.advice.sentence.clone()),
-        hold: hold.map(|hold| hold_view(hold, sign_in)),
+        // Whoever asks knows what replies mean.
+        hold: None,
         pause: standing.and_then(|standing| standing.pause.clone()).map(|(until, error)| PauseView { until, error }),
         empty_at: forecast.as_ref().map(|forecast| forecast.empty_at),
         forecast,
@@ -380,7 +386,7 @@ fn says_nothing(hold: &Hold) -> bool {
 
 /// The advice of the sign-in is more exact than what the cause alone tells; and where Exchange gives no reason, what was found in the
 /// access token is the likeliest one.
-fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
+fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>, account: &Account, own: &[ReplyRule]) -> HoldView {
     use crate::store::HoldCause::{
         Blocked, Clone, Connection, Key, Login, MailboxFull, Manual, NotSignedIn, Permission, Quota, Registration,
         SignIn,
@@ -399,6 +405,7 @@ fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>) -> HoldView {
     let known = sign_in.and_then(|sign_in| sign_in.hold.as_ref()).filter(|known| known.cause == hold.cause);
     let found = sign_in.and_then(|sign_in| sign_in.findings.first()).filter(|_| says_nothing(hold));
     let advice = known.map(|known| &known.advice).or(found.map(|found| &found.advice)).cloned();
+    let advice = advice.or_else(|| explain_hold(own, hold, account));
     HoldView {
         cause: hold.cause.as_str().to_owned(),
         text: advice.as_ref().map_or_else(|| hold.cause.to_string(), |advice| advice.sentence.clone()),

@@ -145,6 +145,9 @@ fn finish(outcome: Outcome, attempt: &mut Attempt) -> Result<Vec<(usize, Verdict
     if outcome.mended.nul_dots {
         attempt.notes.push("a dot behind NULs at the start of a line doubled".to_owned());
     }
+    let mut meanings: Vec<String> = outcome.verdicts.iter().filter_map(|(_, verdict)| verdict.meaning()).collect();
+    meanings.dedup();
+    attempt.notes.extend(meanings);
     outcome.error.map_or(Ok(outcome.verdicts), Err)
 }
 

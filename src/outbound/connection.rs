@@ -18,7 +18,7 @@ use super::capabilities::Capabilities;
 use super::error::AttemptError;
 use super::sessions::Counted;
 use super::tls::TlsConfigs;
-use super::verdict::{Class, Step, judge};
+use super::verdict::{Class, Judge, Step};
 use super::wire::{NoReply, Unsent, Wire, within};
 use crate::config::{Account, HostPort, Secret, SmtpTls};
 use crate::message::Address;
@@ -107,6 +107,7 @@ pub(super) struct Opening<'a> {
     pub(super) hostname: &'a str,
     pub(super) tls: &'a TlsConfigs,
     pub(super) timeouts: Timeouts,
+    pub(super) judge: &'a Judge,
     pub(super) hurry: &'a CancellationToken,
 }
 
@@ -123,6 +124,8 @@ pub(super) struct Connection {
     pub(super) messages: u32,
     /// The last transaction failed: RSET goes before the next one.
     pub(super) needs_reset: bool,
+    /// What its replies mean.
+    pub(super) judge: Judge,
     /// The relay is about to end: a message whose dot has left is in doubt now rather than cut off without a word.
     hurry: CancellationToken,
     /// Last, so that the socket is closed before it counts as closed.
@@ -150,6 +153,7 @@ impl Connection {
             opened: Instant::now(),
             messages: 0,
             needs_reset: false,
+            judge: opening.judge.clone(),
             hurry: opening.hurry.clone(),
             _counted: counted,
         };
@@ -222,8 +226,10 @@ impl Connection {
         }
     }
 
-    fn refused(&self, step: Step, reply: Reply) -> AttemptError {
-        AttemptError::Refused { host: self.host.clone(), step, reply }
+    /// The server said no, and that ends the attempt.
+    pub(super) fn refused(&self, step: Step, reply: Reply) -> AttemptError {
+        let verdict = Box::new(self.judge.judge(step, &reply));
+        AttemptError::Refused { host: self.host.clone(), step, reply, verdict }
     }
 
     async fn greet(&mut self) -> Result<(), AttemptError> {
@@ -279,10 +285,14 @@ impl Connection {
             // The reason in detail; the real reply follows once it is acknowledged.
             reply = self.command("", doing, limit).await?;
         }
-        match judge(Step::Auth, &reply).class {
+        let verdict = self.judge.judge(Step::Auth, &reply);
+        match verdict.class {
             Class::Accepted if reply.is_positive() => Ok(()),
             Class::Accepted => Err(self.misbehaved("it asks for more and more instead of answering the login")),
-            Class::Held(_) => Err(AttemptError::Login { host: self.host.clone(), user: user.clone(), reply }),
+            Class::Held(_) => {
+                let (host, user, verdict) = (self.host.clone(), user.clone(), Box::new(verdict));
+                Err(AttemptError::Login { host, user, reply, verdict })
+            }
             _ => Err(self.refused(Step::Auth, reply)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::verdict::{Step, Verdict, judge};
+use super::verdict::{Step, Verdict};
 use crate::config::HostPort;
 use crate::message::Address;
 use crate::smtp::Reply;
@@ -11,7 +11,7 @@ use crate::smtp::Reply;
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
     /// The login was refused for good: the account is held, and the message loses none of its tries.
-    #[error("{host} refused the login of {user}: {reply}")]
+    #[error("{host} refused the login of {user}: {reply}{}", meaning(verdict))]
     Login {
         /// The server.
         host: HostPort,
@@ -19,9 +19,11 @@ pub enum AttemptError {
         user: Address,
         /// Word for word.
         reply: Reply,
+        /// What it means.
+        verdict: Box<Verdict>,
     },
     /// Another reply that ends the connection: to the greeting, EHLO or STARTTLS, or a login that may work later.
-    #[error("{host} refused {step}: {reply}")]
+    #[error("{host} refused {step}: {reply}{}", meaning(verdict))]
     Refused {
         /// The server.
         host: HostPort,
@@ -29,6 +31,8 @@ pub enum AttemptError {
         step: Step,
         /// Word for word.
         reply: Reply,
+        /// What it means.
+        verdict: Box<Verdict>,
     },
     /// The name does not resolve, or no address answers.
     #[error("could not connect to {host}: {source}")]
@@ -80,8 +84,7 @@ impl AttemptError {
     /// What the server's reply means, if it was one that ended the attempt.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
-            Self::Login { reply, .. } => Some(judge(Step::Auth, reply)),
-            Self::Refused { step, reply, .. } => Some(judge(*step, reply)),
+            Self::Login { verdict, .. } | Self::Refused { verdict, .. } => Some(Verdict::clone(verdict)),
             _ => None,
         }
     }
@@ -93,4 +96,9 @@ impl AttemptError {
             _ => None,
         }
     }
+}
+
+/// Behind the reply: what it means.
+fn meaning(verdict: &Verdict) -> String {
+    verdict.meaning().map(|meaning| format!(" ({meaning})")).unwrap_or_default()
 }

@@ -15,6 +15,7 @@ use super::connection::{Connection, Greeting, Opening, Timeouts};
 use super::error::AttemptError;
 use super::sessions::Sessions;
 use super::tls::TlsConfigs;
+use super::verdict::Judge;
 use crate::config::{Account, HostPort, Secret, SmtpTls};
 use crate::message::Address;
 
@@ -48,6 +49,7 @@ struct Inner {
     tls: TlsConfigs,
     timeouts: Timeouts,
     bounds: Bounds,
+    judge: Judge,
     hurry: CancellationToken,
 }
 
@@ -72,6 +74,11 @@ impl Pool {
     /// An empty pool.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty pool whose replies are judged so.
+    pub fn judging(judge: Judge) -> Self {
+        Self { inner: Arc::new(Inner { judge, ..Inner::default() }) }
     }
 
     /// An empty pool with other waits and bounds.
@@ -158,8 +165,8 @@ impl Pool {
         }
         let counted = self.inner.sessions.count(&account.login);
         let (tls, timeouts) = (&self.inner.tls, self.inner.timeouts);
-        let hurry = &self.inner.hurry;
-        Connection::open(Opening { account, user, token, hostname, tls, timeouts, hurry }, counted).await
+        let (judge, hurry) = (&self.inner.judge, &self.inner.hurry);
+        Connection::open(Opening { account, user, token, hostname, tls, timeouts, judge, hurry }, counted).await
     }
 
     /// Keeps a session for the next message.

@@ -170,7 +170,7 @@ pub(super) fn unanswered(stored: &Stored, why: &str) -> Vec<RecipientUpdate> {
 /// A failure within the transaction, as what it means for every pending recipient.
 pub(super) fn failed_verdicts(stored: &Stored, error: &AttemptError) -> Vec<(usize, Verdict)> {
     let reply = Reply::new(451, format!("4.4.2 xoauth2-relay: {error}"));
-    let verdict = Verdict { scope: Scope::Message, class: Class::Later, throttle: None, reply };
+    let verdict = Verdict { scope: Scope::Message, class: Class::Later, throttle: None, row: None, reply };
     let pending = stored.recipients.iter().enumerate().filter(|(_, row)| row.state.is_pending());
     pending.map(|(index, _)| (index, verdict.clone())).collect()
 }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     fn verdict(index: usize, class: Class, code: u16, text: &str) -> (usize, Verdict) {
-        (index, Verdict { scope: Scope::Recipient, class, throttle: None, reply: Reply::new(code, text) })
+        (index, Verdict { scope: Scope::Recipient, class, throttle: None, row: None, reply: Reply::new(code, text) })
     }
 
     fn states_after(updates: &[RecipientUpdate]) -> Vec<(usize, RecipientState)> {

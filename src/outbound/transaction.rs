@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::connection::Connection;
 use super::content::{Content, PIECE};
 use super::error::AttemptError;
-use super::verdict::{Class, Scope, Step, Verdict, judge};
+use super::verdict::{Class, Scope, Step, Verdict};
 use crate::message::{Address, Envelope, EnvelopeId, OriginalRecipient, Recipient, Return};
 use crate::smtp::{DataEncoder, Mended, Reply};
 
@@ -107,7 +107,7 @@ impl Transaction<'_, '_> {
             }
             Ok(reply) => {
                 self.outcome.stale = true;
-                Err(self.fail(AttemptError::Refused { host: self.host(), step: Step::Mail, reply }))
+                Err(self.fail(self.connection.refused(Step::Mail, reply)))
             }
             Err(error) => {
                 self.outcome.stale = true;
@@ -136,6 +136,7 @@ impl Transaction<'_, '_> {
                 scope: Scope::Recipient,
                 class: Class::Refused,
                 throttle: None,
+                row: None,
                 reply: Reply::new(553, text),
             };
             self.outcome.verdicts.push((*place, verdict));
@@ -213,22 +214,23 @@ impl Transaction<'_, '_> {
                 return Err(self.fail(error));
             }
         };
-        if reply.is_positive() {
+        let verdict = self.connection.judge.judge(Step::Mail, &reply);
+        if verdict.class == Class::Accepted {
             return Ok(());
         }
-        self.outcome.stale = judge(Step::Mail, &reply).scope == Scope::Connection;
+        self.outcome.stale = verdict.scope == Scope::Connection;
         Err(self.settle(Step::Mail, &reply))
     }
 
     /// `open` collects those that are accepted so far; the rest keeps its refusal.
     fn after_rcpt(&mut self, n: usize, reply: Result<Reply, AttemptError>) -> Goes<()> {
         let reply = reply.map_err(|error| self.fail(error))?;
-        let verdict = judge(Step::Rcpt, &reply);
+        let verdict = self.connection.judge.judge(Step::Rcpt, &reply);
         if verdict.class == Class::Accepted {
             self.open.push(n);
             return Ok(());
         }
-        if reply.code() == 421 {
+        if matches!(reply.code(), 421 | 221) {
             // It closes: what holds for this recipient holds for all that have no final answer.
             let decided: Vec<usize> = self.outcome.verdicts.iter().map(|(place, _)| *place).collect();
             self.open = (0..self.mail.to.len()).filter(|&n| !decided.contains(&self.mail.to[n].0)).collect();
@@ -328,7 +330,7 @@ impl Transaction<'_, '_> {
 
     /// Gives this answer to all recipients without one.
     fn settle(&mut self, step: Step, reply: &Reply) -> Ended {
-        let verdict = judge(step, reply);
+        let verdict = self.connection.judge.judge(step, reply);
         for n in std::mem::take(&mut self.open) {
             self.outcome.verdicts.push((self.mail.to[n].0, verdict.clone()));
         }
@@ -346,7 +348,7 @@ impl Transaction<'_, '_> {
         let reply = Reply::new(451, text.replace(['\r', '\n'], " "));
         for n in std::mem::take(&mut self.open) {
             let verdict =
-                Verdict { scope: Scope::Message, class: Class::InDoubt, throttle: None, reply: reply.clone() };
+                Verdict { scope: Scope::Message, class: Class::InDoubt, throttle: None, row: None, reply: reply.clone() };
             self.outcome.verdicts.push((self.mail.to[n].0, verdict));
         }
         self.outcome.session = After::Gone;
@@ -397,10 +399,6 @@ impl Transaction<'_, '_> {
             parameter(&mut line, "ORCPT", orcpt.as_ref().map(OriginalRecipient::as_str));
         }
         line
-    }
-
-    fn host(&self) -> crate::config::HostPort {
-        self.connection.greeting.host.clone()
     }
 }
 
