@@ -10,6 +10,7 @@ mod credentials;
 mod listings;
 mod overrides;
 mod random;
+mod replies;
 mod shipped;
 mod values;
 

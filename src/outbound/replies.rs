@@ -21,16 +21,8 @@ const OURS: &str = "xoauth2-relay: ";
 /// The most characters of a reply that are repeated in an advice.
 const MAX_QUOTE: usize = 300;
 /// Where a reply may have come whose place is not known, the likeliest first.
-const LIKELY: [Step; 8] = [
-    Step::DataEnd,
-    Step::Rcpt,
-    Step::Mail,
-    Step::Data,
-    Step::Auth,
-    Step::Greeting,
-    Step::Ehlo,
-    Step::StartTls,
-];
+const LIKELY: [Step; 8] =
+    [Step::DataEnd, Step::Rcpt, Step::Mail, Step::Data, Step::Auth, Step::Greeting, Step::Ehlo, Step::StartTls];
 
 /// One row: a reply that has all that the row names, and what it means.
 #[derive(Debug, PartialEq, Eq)]

@@ -347,8 +347,13 @@ impl Transaction<'_, '_> {
         let text = format!("4.4.2 xoauth2-relay: {error}; the message had left whole and may have been accepted");
         let reply = Reply::new(451, text.replace(['\r', '\n'], " "));
         for n in std::mem::take(&mut self.open) {
-            let verdict =
-                Verdict { scope: Scope::Message, class: Class::InDoubt, throttle: None, row: None, reply: reply.clone() };
+            let verdict = Verdict {
+                scope: Scope::Message,
+                class: Class::InDoubt,
+                throttle: None,
+                row: None,
+                reply: reply.clone(),
+            };
             self.outcome.verdicts.push((self.mail.to[n].0, verdict));
         }
         self.outcome.session = After::Gone;

@@ -30,6 +30,7 @@ mod person;
 mod protocol;
 mod proxy;
 mod reload;
+mod replies;
 mod rotation;
 mod secrets;
 mod sendmail;

@@ -12,7 +12,10 @@ pub(super) const NAMES: [&str; 6] = ["mailbox", "login", "client_id", "smtp", "i
 /// One row; `None` if something it cannot do without is missing or wrong. All its problems are reported either way.
 pub(super) fn reply(reply: &Section<'_>, review: &mut Review) -> Option<ReplyRule> {
     for (key, text) in [
-        ("scope", "write whom the reply is about: \"recipient\", \"message\", \"connection\", \"account\" or \"tenant\""),
+        (
+            "scope",
+            "write whom the reply is about: \"recipient\", \"message\", \"connection\", \"account\" or \"tenant\"",
+        ),
         ("class", "write what is done: \"later\", \"refused\" or \"held\""),
         ("sentence", "write for people what is wrong and what helps"),
     ] {
@@ -61,7 +64,9 @@ fn words(reply: &Section<'_>, review: &mut Review) -> Vec<String> {
 fn class(reply: &Section<'_>, review: &mut Review) -> Option<ReplyClass> {
     let cause = reply.read("cause", choice(&ReplyCause::NAMES, &[]), review);
     let read = |value: &Value| match text(value)?.trim() {
-        "accepted" => Err("cannot be \"accepted\": only the server accepts; use \"later\", \"refused\" or \"held\"".to_owned()),
+        "accepted" => {
+            Err("cannot be \"accepted\": only the server accepts; use \"later\", \"refused\" or \"held\"".to_owned())
+        }
         _ => choice(&[("later", 'l'), ("refused", 'r'), ("held", 'h')], &[])(value),
     };
     let class = reply.read("class", read, review)?;

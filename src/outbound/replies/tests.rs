@@ -136,7 +136,10 @@ fn variants(reply: &Reply) -> Vec<Reply> {
     let blanks: Vec<&str> = words.split(' ').collect();
     let by_blanks = || blanks.chunks(2).map(|two| two.join(" ")).collect::<Vec<_>>();
     let mut variants = vec![
-        Reply::new(code, format!("{enhanced}{words} [XY1PR01MB0001.eurprd01.prod.outlook.com 2027-01-02T03:04:05.678Z 08DE]")),
+        Reply::new(
+            code,
+            format!("{enhanced}{words} [XY1PR01MB0001.eurprd01.prod.outlook.com 2027-01-02T03:04:05.678Z 08DE]"),
+        ),
         Reply::new(code, format!("{enhanced}{} [Hostname=XY1PR01MB0001]", words.to_uppercase())),
         Reply::new(code, format!("{enhanced}{}", words.to_lowercase())),
         in_lines(&enhanced, by_blanks()),
@@ -175,7 +178,11 @@ fn a_closing_connection_is_one_at_every_step() {
         }
     }
     for step in STEPS {
-        assert_eq!(judge(step, &Reply::new(221, "2.0.0 Bye")).class, Class::Later, "{step:?}: a goodbye accepts nothing");
+        assert_eq!(
+            judge(step, &Reply::new(221, "2.0.0 Bye")).class,
+            Class::Later,
+            "{step:?}: a goodbye accepts nothing"
+        );
     }
 }
 
@@ -200,9 +207,12 @@ fn what_is_in_no_table_is_tried_again_or_holds_the_login() {
         assert_eq!(unknown(Step::DataEnd, code, text), (Scope::Message, Class::Later), "{text}");
     }
     let login = Class::Held(HoldCause::Login);
-    assert_eq!(unknown(Step::Auth, 535, "5.7.139 Authentication unsuccessful, the moon is full."), (Scope::Account, login));
+    assert_eq!(
+        unknown(Step::Auth, 535, "5.7.139 Authentication unsuccessful, the moon is full."),
+        (Scope::Account, login)
+    );
     assert_eq!(unknown(Step::Auth, 550, "5.7.1 go away"), (Scope::Account, login));
-    assert_eq!(unknown(Step::Auth, 432, "4.9.9 hm").1, Class::Later);
+    assert_eq!(unknown(Step::Auth, 471, "4.9.9 hm").1, Class::Later);
     assert_eq!(unknown(Step::Rcpt, 550, "go away"), (Scope::Recipient, Class::Refused));
     assert_eq!(unknown(Step::Rcpt, 450, "go away"), (Scope::Recipient, Class::Later));
     // MAIL repeats what the login was refused with.
@@ -256,7 +266,16 @@ fn the_administrators_rows_come_first_and_are_said_to_be_theirs() {
 fn hold(cause: HoldCause, reply: &str) -> Hold {
     let account = crate::message::Address::parse(MAILBOX).unwrap();
     let since = jiff::Timestamp::UNIX_EPOCH;
-    Hold { account, cause, reply: Some(reply.to_owned()), error: None, codes: Vec::new(), since, probe_at: None, probes: 0 }
+    Hold {
+        account,
+        cause,
+        reply: Some(reply.to_owned()),
+        error: None,
+        codes: Vec::new(),
+        since,
+        probe_at: None,
+        probes: 0,
+    }
 }
 
 #[test]
@@ -280,7 +299,9 @@ fn a_hold_is_explained_by_its_reply() {
 
 #[test]
 fn a_recipients_reply_is_explained_wherever_it_came() {
-    for (id, _, text, cells) in wordings().into_iter().filter(|(_, _, _, cells)| !matches!(cells[0], "accepted" | "goodbye")) {
+    for (id, _, text, cells) in
+        wordings().into_iter().filter(|(_, _, _, cells)| !matches!(cells[0], "accepted" | "goodbye"))
+    {
         let told = explain(&[], text, &account(), None).unwrap();
         // Where a reply came is not written beside it: what is said of MRH1 holds for PRX4 too.
         let command = cells[5].replace("-UserId lms@", "-UserId person@");
@@ -358,7 +379,8 @@ fn document() -> String {
         for row in table::rows().iter().filter(is_here) {
             let command = row.command.as_deref().map_or_else(String::new, |command| format!("`{}`", generic(command)));
             let about = format!("{:?}", row.scope).to_lowercase();
-            let about = if let Class::Held(cause) = row.class { format!("{about}: `{}`", cause.as_str()) } else { about };
+            let about =
+                if let Class::Held(cause) = row.class { format!("{about}: `{}`", cause.as_str()) } else { about };
             writeln!(text, "| {} | {about} | {} | {command} |", key(row), generic(&row.sentence)).unwrap();
         }
         text.push('\n');
