@@ -30,8 +30,29 @@ fn all_that_is_wrong_with_rows_is_said_at_once() {
              sentence = \"two\\nlines\"\ncommand = 'type {{adress}}'\n\
              [[reply]]\nwords = []\nphase = 'auth'\nscope = 'message'\nclass = 'held'\nthrottle = 'slow'\nsentence = 'x'\n\
              [[reply]]\nwords = ['x']\nphase = ['auth']\nscope = 'recipient'\nclass = 'refused'\ncause = 'login'\nsentence = 'x'\n\
-             [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'refused'\nsentence = 'x'\n"
+             [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'refused'\nsentence = 'x'\n\
+             [[reply]]\nwords = ['x']\nscope = 'recipient'\nclass = 'held'\ncause = 'quota'\nsentence = 'x'\n"
         ),
-        &[],
+        &[
+            r#"6: reply[0].scope: is missing: write whom the reply is about: "recipient", "message", "connection", "account" or "tenant""#,
+            r#"6: reply[0].class: is missing: write what is done: "later", "refused" or "held""#,
+            "6: reply[0].sentence: is missing: write for people what is wrong and what helps",
+            "6: reply[0].words: is missing: write by what the reply is known: code, enhanced or words",
+            "8: reply[1].code: is no refusal: write a code from 400 to 599",
+            r#"9: reply[1].enhanced: is no enhanced code of a refusal: write one such as "5.7.139", or a range of its last part such as "4.7.500-699""#,
+            r#"10: reply[1].phase[0]: "dataend" is unknown; did you mean "data_end"?"#,
+            r#"11: reply[1].scope: "mailbox" is unknown: use "recipient", "message", "connection", "account", "tenant""#,
+            r#"12: reply[1].class: cannot be "accepted": only the server accepts; use "later", "refused" or "held""#,
+            "13: reply[1].sentence: has several lines: write one",
+            r#"14: reply[1].command: has an unknown name, "{adress}": the names are {mailbox}, {login}, {client_id}, {smtp}, {id}, {sender}"#,
+            r#"15: reply[2].cause: is missing: with class = "held" write why: "login", "quota", "blocked", "mailbox_full", "permission" or "connection""#,
+            "16: reply[2].words: is empty: remove the line, or write words of the reply",
+            r#"17: reply[2].phase: is a text: write a list, as in phase = ["…"]"#,
+            r#"20: reply[2].throttle: "slow" is unknown: use "rate", "sessions""#,
+            r#"24: reply[3].phase: has a phase in which nothing is said of a message yet: write "mail", "rcpt", "data" or "data_end", or another scope"#,
+            r#"27: reply[3].cause: belongs to class = "held": remove it, or write that class"#,
+            r#"31: reply[4].scope: cannot be refused: only a message or a recipient can; write class = "held" to stop the account"#,
+            r#"35: reply[5].scope: cannot be held: write scope = "account", "tenant" or "connection", or class = "later""#,
+        ],
     );
 }
