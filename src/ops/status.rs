@@ -308,7 +308,6 @@ fn account_status(
     expiries: &[Expiry],
     forecast: Option<ForecastView>,
 ) -> AccountStatus {
-    let hold = standing.and_then(|standing| standing.hold.as_ref());
     AccountStatus {
         mailbox: account.mailbox.to_string(),
         login: account.login.to_string(),

@@ -110,7 +110,7 @@ pub(super) fn obstacle(verdicts: &[(usize, Verdict)], is_fresh: bool) -> Option<
 }
 
 fn obstacle_of(verdict: &Verdict, is_fresh: bool) -> Option<Obstacle<'_>> {
-    let Verdict { scope, class, throttle, reply } = verdict;
+    let Verdict { scope, class, throttle, reply, .. } = verdict;
     if matches!(scope, Scope::Recipient | Scope::Message) {
         return None;
     }
@@ -401,7 +401,7 @@ mod tests {
     }
 
     fn about(scope: Scope, class: Class) -> (usize, Verdict) {
-        (0, Verdict { scope, class, throttle: None, reply: Reply::new(554, "5.2.0 something larger") })
+        (0, Verdict { scope, class, throttle: None, row: None, reply: Reply::new(554, "5.2.0 something larger") })
     }
 
     #[test]

@@ -161,7 +161,7 @@ async fn play(rig: &Rig, case: &Case) {
     let message = answered(rig, case).await;
     match case.meant.class {
         "refused" => {
-            assert_eq!((message.state.as_str(), message.recipients[0].state.as_str()), ("dead", "refused"), "{name}")
+            assert_eq!((message.state.as_str(), message.recipients[0].state.as_str()), ("dead", "refused"), "{name}");
         }
         "held" if HOLDS || case.is_login() => held(rig, case).await,
         _ => {

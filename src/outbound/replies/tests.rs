@@ -390,7 +390,7 @@ fn document() -> String {
 
 /// What the reply is known by. The words are folded; here they are as they are written.
 fn key(row: &Row) -> String {
-    let mut parts: Vec<String> = row.code.iter().map(|code| code.to_string()).collect();
+    let mut parts: Vec<String> = row.code.iter().map(u16::to_string).collect();
     parts.extend(row.enhanced.map(|codes| codes.to_string()));
     let written = table::words_of(row.id().unwrap());
     parts.extend(written.iter().map(|words| format!("\"{words}\"")));
