@@ -14,6 +14,7 @@ pub mod identity;
 pub mod import;
 pub mod inbound;
 pub mod journal;
+pub mod lane;
 pub mod message;
 pub mod ops;
 pub mod outbound;

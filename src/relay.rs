@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Account, Config, Environment, Followed, Listener};
 use crate::identity::{Identity, machine_mark};
 use crate::journal::Feed;
+use crate::lane::Lanes;
 use crate::message::Address;
 use crate::ops::Ops;
 use crate::outbound::{Claims, Judge, Moods, Pool, Sender, UserNames};
@@ -344,7 +345,7 @@ impl Sockets {
     ) -> (Vec<SocketAddr>, SocketAddr) {
         let intake = Arc::new(ops.intake());
         let (config, clock) = (ops.config.clone(), ops.clock.clone());
-        let behind = Arc::new(inbound::Door { intake, config, clock, doorkeeper });
+        let behind = Arc::new(inbound::Door { intake, config, clock, doorkeeper, lanes: Lanes::default() });
         let mut addresses = Vec::new();
         for (socket, listener) in self.listeners {
             addresses.push(socket.local_addr().unwrap_or(listener.address));

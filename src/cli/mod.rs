@@ -25,8 +25,8 @@ use serde::Serialize;
 
 use crate::config::{Config, Environment};
 use crate::control::{Client, ControlError};
-use crate::message::Address;
-use crate::ops::{Selection, SendTest};
+use crate::message::{Address, Lane};
+use crate::ops::{LaneOrder, Selection, SendTest};
 use crate::service::{Inherited, InheritedError};
 use crate::store::RecipientState;
 
@@ -126,6 +126,14 @@ enum Queue {
     },
     /// Try messages now, dead letters too
     Retry(Which),
+    /// Let messages travel in another lane: urgent, normal or bulk
+    Lane {
+        /// Which lane
+        #[arg(value_name = "LANE", value_parser = lane)]
+        lane: Lane,
+        #[command(flatten)]
+        which: Which,
+    },
     /// Throw messages away
     Delete(Which),
 }
@@ -289,11 +297,20 @@ async fn queue(client: &Client, command: Queue) -> anyhow::Result<ExitCode> {
             println!("{} to be tried now", show::count(client.queue_retry(&which.into()).await?, "message"));
             Ok(ExitCode::SUCCESS)
         }
+        Queue::Lane { lane, which } => {
+            let order = LaneOrder { which: which.into(), lane };
+            println!("{} in the lane {lane} now", show::count(client.queue_lane(&order).await?, "message"));
+            Ok(ExitCode::SUCCESS)
+        }
         Queue::Delete(which) => {
             println!("{} deleted", show::count(client.queue_delete(&which.into()).await?, "message"));
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn lane(name: &str) -> Result<Lane, String> {
+    Lane::parse(name).ok_or_else(|| "write urgent, normal or bulk, and behind it the messages".to_owned())
 }
 
 impl From<Which> for Selection {

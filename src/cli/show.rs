@@ -45,7 +45,8 @@ pub(super) fn messages(messages: &[MessageView]) -> String {
 
 fn message_line(message: &MessageView) -> String {
     let sender = if message.sender.is_empty() { "<>" } else { &message.sender };
-    let mut line = format!("{}  {}  {}  from {sender}", message.id, time(message.received_at), message.state);
+    let mut line =
+        format!("{}  {}  {}  {}  from {sender}", message.id, time(message.received_at), message.state, message.lane);
     if let (Some(due_at), true) = (message.due_at, message.tries > 0) {
         let tries = if message.tries == 1 { "1 try" } else { &format!("{} tries", message.tries) };
         let _ = write!(line, "  {tries}, next at {}", time(due_at));
@@ -63,6 +64,10 @@ pub(super) fn details(details: &[MessageDetail]) -> String {
         let message = &detail.message;
         let _ = writeln!(text, "{}", message_line(message));
         let _ = writeln!(text, "  app {}, account {}, {} octets", message.app, message.account, message.size);
+        match &message.lane_why {
+            Some(why) => _ = writeln!(text, "  lane {}: {}", message.lane, printable(why)),
+            None => _ = writeln!(text, "  lane {}", message.lane),
+        }
         for (name, value) in [("ENVID", &message.envid), ("RET", &message.ret)] {
             if let Some(value) = value {
                 let _ = writeln!(text, "  {name}={value}");
@@ -156,7 +161,8 @@ mod tests {
             id: "1".to_owned(),
             app: "moodle".to_owned(),
             account: "lms@contoso.com".to_owned(),
-            lane: "normal".to_owned(),
+            lane: "urgent".to_owned(),
+            lane_why: Some("a link to /login/forgot_password.php".to_owned()),
             state: "waiting".to_owned(),
             received_at: Timestamp::UNIX_EPOCH,
             due_at: None,
@@ -177,9 +183,10 @@ mod tests {
         let shown = details(&[MessageDetail { message, journal }]);
         let lines: Vec<&str> = shown.lines().skip(1).collect();
         assert_eq!(
-            lines[..7],
+            lines[..8],
             [
                 "  app moodle, account lms@contoso.com, 7 octets",
+                "  lane urgent: a link to /login/forgot_password.php",
                 "  ENVID=QQ+2B1",
                 "  RET=HDRS",
                 "  a@example.com waiting  NOTIFY=NEVER",
@@ -188,6 +195,6 @@ mod tests {
                 "  journal:",
             ]
         );
-        assert!(lines[7].ends_with("  bare CR or LF made CRLF [2J"), "{shown}");
+        assert!(lines[8].ends_with("  bare CR or LF made CRLF [2J"), "{shown}");
     }
 }

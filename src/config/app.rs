@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::SecretSource;
-use crate::message::Address;
+use super::lane::LaneRule;
+use crate::message::{Address, Lane};
 
 /// A checked `[[app]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub struct App {
     pub senders: Vec<SenderPattern>,
     /// What becomes of a message of which nobody knows whether it has arrived.
     pub in_doubt: InDoubt,
+    /// The lane of all its mail; `None` (`"auto"`): each mail is looked at.
+    pub lane: Option<Lane>,
+    /// What is looked at before anything else of a mail then; the first that fits decides.
+    pub lane_rules: Vec<LaneRule>,
 }
 
 /// `in_doubt`.

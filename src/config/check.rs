@@ -7,6 +7,7 @@ mod app;
 mod credentials;
 mod endpoints;
 mod exposure;
+mod lane;
 mod listener;
 mod log;
 mod queue;

@@ -159,13 +159,19 @@ pub(super) static APP: Scope = Scope {
         later("accounts", Form::List),
         now("senders", Form::List),
         only("sender", Form::Text, Fixed::Text("rewrite")),
-        only("lane", Form::Text, Fixed::Text("auto")),
-        later("lane_rule", Form::Tables),
+        now("lane", Form::Text),
+        now("lane_rule", Form::Tables),
         now("in_doubt", Form::Text),
         only("messages_per_minute", Form::Number, Fixed::Zero),
         later("divert_to", Form::Text),
         later("recipients_allow", Form::List),
     ],
+};
+
+/// One rule of an app.
+pub(super) static LANE_RULE: Scope = Scope {
+    heading: "[[app.lane_rule]]",
+    keys: &[now("header", Form::Text), now("matches", Form::Text), now("lane", Form::Text)],
 };
 
 pub(super) static REPLY: Scope = Scope {
@@ -222,7 +228,7 @@ pub(super) static WEBHOOK: Scope =
     Scope { heading: "webhook = [{ … }]", keys: &[now("url", Form::Secret), now("format", Form::Text)] };
 
 /// All of them.
-pub(super) static SCOPES: [&Scope; 8] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &REPLY, &QUEUE, &ADMIN, &ALERT];
+pub(super) static SCOPES: [&Scope; 9] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &LANE_RULE, &REPLY, &QUEUE, &ADMIN, &ALERT];
 
 /// The scope below `[name]` or `[[name]]`.
 pub(super) fn below(name: &str) -> Option<&'static Scope> {

@@ -11,8 +11,8 @@ use super::SOCKET;
 use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
-    AccountDetail, AccountView, AlertTested, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone,
-    MessageDetail, MessageView, OpsError, Released, Selection, SendTest, Status, Tested, Tried,
+    AccountDetail, AccountView, AlertTested, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LaneOrder,
+    LoginDone, MessageDetail, MessageView, OpsError, Released, Selection, SendTest, Status, Tested, Tried,
 };
 use crate::shelf::Rotated;
 
@@ -77,6 +77,11 @@ impl Client {
     /// Tries messages now; how many.
     pub async fn queue_retry(&self, which: &Selection) -> Result<usize, ControlError> {
         self.ask(Method::POST, &["queue", "retry"], Some(which)).await
+    }
+
+    /// Puts messages into another lane; how many.
+    pub async fn queue_lane(&self, order: &LaneOrder) -> Result<usize, ControlError> {
+        self.ask(Method::POST, &["queue", "lane"], Some(order)).await
     }
 
     /// Throws messages away; how many.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Secret;
 use crate::message::{Address, QueueId};
-use crate::ops::{BrowserRedirect, Ops, OpsError, Selection, SendTest};
+use crate::ops::{BrowserRedirect, LaneOrder, Ops, OpsError, Selection, SendTest};
 
 /// Owner and group may order operations; whoever may read the data folder is one of them.
 const MODE: u32 = 0o660;
@@ -47,6 +47,7 @@ fn router(ops: Ops) -> Router {
         .route("/status", get(async |State(ops): State<Ops>| answer(async move { ops.status().await }).await))
         .route("/queue", get(async |State(ops): State<Ops>| answer(async move { ops.queue_list().await }).await))
         .route("/queue/retry", post(queue_retry))
+        .route("/queue/lane", post(queue_lane))
         .route("/queue/delete", post(queue_delete))
         .route("/queue/{id}", get(queue_show))
         .route("/accounts", get(async |State(ops): State<Ops>| answer(async move { ops.account_list().await }).await))
@@ -100,6 +101,10 @@ async fn queue_show(State(ops): State<Ops>, Segment(id): Segment<String>) -> Res
 
 async fn queue_retry(State(ops): State<Ops>, Order(which): Order<Selection>) -> Response {
     answer(async move { ops.queue_retry(which).await }).await
+}
+
+async fn queue_lane(State(ops): State<Ops>, Order(order): Order<LaneOrder>) -> Response {
+    answer(async move { ops.queue_lane(order).await }).await
 }
 
 async fn queue_delete(State(ops): State<Ops>, Order(which): Order<Selection>) -> Response {

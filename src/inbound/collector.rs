@@ -9,6 +9,7 @@ use super::head::Head;
 use super::intake::{BodyWriter, Door, Intake};
 use super::route::Route;
 use super::session::Outcome;
+use crate::lane::LOOKED_AT;
 use crate::message::{Body, QueueId};
 use crate::store::INLINE_LIMIT;
 
@@ -21,6 +22,18 @@ pub(super) struct Received {
     pub(super) route: Route,
     pub(super) size: u64,
     pub(super) body: Body,
+    /// The beginning of a body in a file.
+    start: Vec<u8>,
+}
+
+impl Received {
+    /// The beginning of the message, as much as is looked at for its lane.
+    pub(super) fn start(&self) -> &[u8] {
+        match &self.body {
+            Body::Inline(bytes) => bytes,
+            Body::File(_) => &self.start,
+        }
+    }
 }
 
 /// A body that is not complete yet.
@@ -37,6 +50,7 @@ enum Rest<W> {
     File {
         id: QueueId,
         head: Head,
+        start: Vec<u8>,
         writer: W,
     },
     /// Thrown away, because it will not be taken.
@@ -81,7 +95,8 @@ impl<I: Intake> Collector<I> {
         let id = door.intake.next_id(door.clock.now());
         let mut writer = door.intake.create_body(id).await?;
         writer.write(&self.piece).await?;
-        self.rest = Rest::File { id, head: Head::read(&self.piece), writer };
+        let start = self.piece[..self.piece.len().min(LOOKED_AT)].to_vec();
+        self.rest = Rest::File { id, head: Head::read(&self.piece), start, writer };
         Ok(())
     }
 
@@ -99,16 +114,17 @@ impl<I: Intake> Collector<I> {
                 let head = Head { is_whole: true, ..Head::read(&self.piece) };
                 let route = route(&head)?;
                 let id = door.intake.next_id(door.clock.now());
-                Ok(Received { id, subject: head.subject, route, size, body: Body::Inline(Bytes::from(self.piece)) })
+                let body = Body::Inline(Bytes::from(self.piece));
+                Ok(Received { id, subject: head.subject, route, size, body, start: Vec::new() })
             }
-            Rest::File { id, head, mut writer } => {
+            Rest::File { id, head, start, mut writer } => {
                 let route = route(&head)?;
                 let finished = match writer.write(&self.piece).await {
                     Ok(()) => writer.finish().await,
                     Err(error) => Err(error),
                 };
                 match finished {
-                    Ok(body) => Ok(Received { id, subject: head.subject, route, size, body }),
+                    Ok(body) => Ok(Received { id, subject: head.subject, route, size, body, start }),
                     Err(error) => Err(failed(&error)),
                 }
             }

@@ -22,7 +22,8 @@ use super::route::{Route, route};
 use super::session::{Chunk, Event, Facts, LoginOutcome, Mail, Outcome, Session};
 use super::wire::{Ended, Stream, Wire};
 use crate::config::{Config, Passwords};
-use crate::message::{Body, Lane};
+use crate::lane::{Arrival, Judged, Way};
+use crate::message::Body;
 use crate::smtp::{Expect, LineDecoder, LineError, Reply};
 use crate::store::Incoming;
 
@@ -46,6 +47,7 @@ pub(super) async fn converse<S: Stream, I: Intake>(
         max_message_size: facts.max_message_size,
         session: Session::new(facts),
         chunks: None,
+        accepted: 0,
         door,
         stop,
     };
@@ -67,6 +69,8 @@ struct Connection<S, I: Intake> {
     session: Session,
     /// What has come of a message in chunks; nothing once the session has given it up.
     chunks: Option<Chunks<I>>,
+    /// Messages so far.
+    accepted: u64,
     peer: IpAddr,
     passwords: Passwords,
     max_message_size: u64,
@@ -240,12 +244,16 @@ impl<S: Stream, I: Intake> Connection<S, I> {
     }
 
     /// The body has come, or why it is not taken.
-    async fn finish(&self, mail: Mail, received: Result<Received, Outcome>, config: &Config) -> Outcome {
+    async fn finish(&mut self, mail: Mail, received: Result<Received, Outcome>, config: &Config) -> Outcome {
         let outcome = match received {
             Ok(received) => self.hand_over(mail, received, config).await,
             Err(outcome) => outcome,
         };
-        if matches!(outcome, Outcome::Queued(_)) { outcome } else { self.not_taken(outcome) }
+        if matches!(outcome, Outcome::Queued(_)) {
+            self.accepted += 1;
+            return outcome;
+        }
+        self.not_taken(outcome)
     }
 
     fn not_taken(&self, outcome: Outcome) -> Outcome {
@@ -255,14 +263,22 @@ impl<S: Stream, I: Intake> Connection<S, I> {
     }
 
     async fn hand_over(&self, mail: Mail, received: Received, config: &Config) -> Outcome {
-        let Received { id, subject, route: Route { app, account }, size, body } = received;
+        let received_at = self.door.clock.now();
+        let arrival = Arrival {
+            start: received.start(),
+            recipients: &mail.envelope.recipients,
+            way: Way::Connection { first: self.accepted == 0, helo: mail.trace.helo.as_deref() },
+            at: received_at,
+        };
+        let Judged { lane, why } = self.door.lanes.judge(&received.route.app, &arrival);
+        let Received { id, subject, route: Route { app, account }, size, body, .. } = received;
         let incoming = Incoming {
             id,
-            received_at: self.door.clock.now(),
+            received_at,
             app: app.name.clone(),
             account: account.mailbox.clone(),
-            lane: Lane::Normal,
-            lane_why: None,
+            lane,
+            lane_why: why,
             subject: subject.filter(|_| config.queue.record_subjects),
             envelope: mail.envelope,
             trace: mail.trace,
@@ -274,7 +290,7 @@ impl<S: Stream, I: Intake> Connection<S, I> {
         match self.door.intake.accept(incoming).await {
             Ok(()) => {
                 let (peer, app, account) = (self.peer, &app.name, &account.mailbox);
-                tracing::info!(%id, %peer, app, %account, recipients, size, in_file, "message accepted");
+                tracing::info!(%id, %peer, app, %account, %lane, recipients, size, in_file, "message accepted");
                 Outcome::Queued(id)
             }
             Err(AcceptError::Full) => Outcome::Full,

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::doorkeeper::Doorkeeper;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::lane::Lanes;
 use crate::message::{Body, QueueId};
 use crate::store::Incoming;
 
@@ -71,6 +72,8 @@ pub struct Door<I> {
     pub clock: Clock,
     /// Who knows the apps' passwords.
     pub doorkeeper: Doorkeeper,
+    /// Who tells the lane of each message.
+    pub lanes: Lanes,
 }
 
 impl<I> Door<I> {

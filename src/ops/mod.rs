@@ -32,7 +32,7 @@ pub use account::{AccountDetail, AccountView, Released, Tried};
 pub use alert::AlertTested;
 pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
 pub use pace::{ForecastView, PaceView, SlowdownView, grouped};
-pub use queue::{JournalView, MessageDetail, MessageView, RecipientView, Selection, view};
+pub use queue::{JournalView, LaneOrder, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{
     AccountStatus, ExpiryView, HoldView, KeyView, LoginView, PauseView, QueueCounts, RemovedAccount, SignInView,

@@ -1,4 +1,4 @@
-//! The queue: list, show, retry, delete.
+//! The queue: list, show, retry, lane, delete.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Ops, OpsError};
-use crate::message::{Address, NotAnId, QueueId, Recipient};
+use crate::message::{Address, Lane, NotAnId, QueueId, Recipient};
 use crate::outbound::replies::explain;
 use crate::schedule::Event;
 use crate::store::{Archived, Change, JournalEntry, MessageState, RecipientRow, RecipientState, Stored};
@@ -15,8 +15,6 @@ use crate::store::{Archived, Change, JournalEntry, MessageState, RecipientRow, R
 const PAGE: u32 = 1000;
 /// How many messages are changed at a time.
 const SHARE: u32 = 500;
-/// All mail travels in one lane.
-const LANE: &str = "normal";
 
 /// Which messages an order is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +28,15 @@ pub enum Selection {
     Dead,
 }
 
+/// Which messages are to travel in which lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneOrder {
+    /// The messages.
+    pub which: Selection,
+    /// The lane.
+    pub lane: Lane,
+}
+
 /// An unfinished or dead message, as `queue list --json` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageView {
@@ -41,6 +48,9 @@ pub struct MessageView {
     pub account: String,
     /// `urgent`, `normal` or `bulk`.
     pub lane: String,
+    /// What says so; absent or null: nothing says anything.
+    #[serde(default)]
+    pub lane_why: Option<String>,
     /// `waiting`, `held`, `in_doubt` or `dead`; when it is finished `accepted`, or `deleted`.
     pub state: String,
     /// When it came.
@@ -153,6 +163,13 @@ impl Ops {
         self.change(which, |ids| Change::Retry { ids, at }).await
     }
 
+    /// Messages travel in another lane from now on; how many.
+    pub async fn queue_lane(&self, order: LaneOrder) -> Result<usize, OpsError> {
+        let (at, lane) = (self.clock.now(), order.lane);
+        let why = "an administrator said so";
+        self.change(order.which, |ids| Change::Lane { ids, lane, why: why.to_owned(), at }).await
+    }
+
     /// Messages are thrown away; how many.
     pub async fn queue_delete(&self, which: Selection) -> Result<usize, OpsError> {
         let at = self.clock.now();
@@ -248,7 +265,8 @@ pub fn view(stored: &Stored, is_held: bool) -> MessageView {
         id: stored.id.to_string(),
         app: stored.app.clone(),
         account: stored.account.to_string(),
-        lane: LANE.to_owned(),
+        lane: stored.lane.to_string(),
+        lane_why: stored.lane_why.clone(),
         state: state.to_owned(),
         received_at: stored.received_at,
         due_at: (stored.state == MessageState::Waiting).then_some(stored.due_at),
@@ -268,7 +286,8 @@ fn archived_view(archived: &Archived) -> MessageView {
         id: archived.id.to_string(),
         app: archived.app.clone(),
         account: archived.account.to_string(),
-        lane: LANE.to_owned(),
+        lane: archived.lane.to_string(),
+        lane_why: archived.lane_why.clone(),
         state: if is_accepted { "accepted" } else { "deleted" }.to_owned(),
         received_at: archived.received_at,
         due_at: None,

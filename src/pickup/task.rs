@@ -23,7 +23,8 @@ use super::letter::{Letter, LetterError, MAX_ENVELOPE};
 use super::users;
 use super::watch::Watch;
 use crate::inbound::{AcceptError, BodyWriter, Door, Head, Intake, Outcome, Room, Route, route_of};
-use crate::message::{Address, Body, Lane, QueueId};
+use crate::lane::{Arrival, Judged, LOOKED_AT, Way};
+use crate::message::{Address, Body, QueueId};
 use crate::registry;
 use crate::store::{Change, INLINE_LIMIT, Incoming, JournalEntry, Store, crash};
 
@@ -252,16 +253,19 @@ impl<I: Intake> Pickup<I> {
         let app = registry::app_for(&config, HERE, Some(APP));
         let route = route_of(&config, app, None, envelope.sender.as_ref(), &head);
         let Route { app, account } = route.map_err(|why| not_taken(&owner, why))?;
+        let received_at = self.door.clock.now();
+        let start = &reader.piece[..reader.piece.len().min(LOOKED_AT)];
+        let arrival = Arrival { start, recipients: &envelope.recipients, way: Way::Folder, at: received_at };
+        let Judged { lane, why } = self.door.lanes.judge(&app, &arrival);
         // Last, so that nothing is left of what is not taken.
         let (body, size) = self.body(id, reader).await?;
-        let received_at = self.door.clock.now();
         let incoming = Incoming {
             id,
             received_at,
             app: app.name.clone(),
             account: account.mailbox.clone(),
-            lane: Lane::Normal,
-            lane_why: None,
+            lane,
+            lane_why: why,
             envelope,
             trace: trace(&owner),
             subject: head.subject.filter(|_| config.queue.record_subjects),

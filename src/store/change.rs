@@ -56,6 +56,17 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Messages travel in another lane from now on.
+    Lane {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// In this one.
+        lane: Lane,
+        /// What says so, in words.
+        why: String,
+        /// When.
+        at: Timestamp,
+    },
     /// The waiting messages of an account are due now; the tries they have had still count.
     Wake {
         /// Its mailbox.

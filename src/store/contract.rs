@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::engine::{Committed, Failure, Found, Opened, Reader};
 use super::samples::{accept, address, at, id, incoming, lms, record, recorded, wait};
 use super::*;
-use crate::message::{Body, EnvelopeId, Notify, OriginalRecipient, Protocol, Return};
+use crate::message::{Body, EnvelopeId, Lane, Notify, OriginalRecipient, Protocol, Return};
 
 /// An engine with something that keeps it alive (its folder).
 pub struct Subject {
@@ -66,6 +66,7 @@ macro_rules! suite {
             a_wake_makes_waiting_mail_due_and_forgets_no_try
             a_deleted_message_leaves_its_story
             a_moved_message_waits_for_the_other_account
+            a_message_changes_its_lane_and_its_story_says_why
             the_list_goes_on_from_an_id
             a_hold_is_journalled_once_and_released_once
             the_last_sign_in_counts
@@ -195,6 +196,8 @@ pub fn a_finished_message_moves_to_the_archive(subject: &mut Subject) {
         app: "moodle".to_owned(),
         account: lms(),
         sender: Some(address("noreply@contoso.com")),
+        lane: Lane::Normal,
+        lane_why: None,
         subject: Some("1".to_owned()),
         size: 22,
         recipients: vec![
@@ -314,6 +317,20 @@ pub fn a_moved_message_waits_for_the_other_account(subject: &mut Subject) {
     assert_eq!(subject.journal(1)[1], "moved from lms@contoso.com to ERP@contoso.com");
     assert!(subject.journal(3).is_empty());
     assert_eq!(subject.read().accounts_with_mail().unwrap(), [erp, lms()]);
+}
+
+pub fn a_message_changes_its_lane_and_its_story_says_why(subject: &mut Subject) {
+    subject.commit(&[accept(1, &["a@example.com"]), accept(2, &["a@example.com"])]);
+    let lane = |lane, ids| Change::Lane { ids, lane, why: "because".to_owned(), at: at(10) };
+    subject.commit(&[lane(Lane::Bulk, vec![id(1), id(3)]), lane(Lane::Urgent, vec![id(1)])]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    assert_eq!((stored.lane, stored.lane_why.as_deref()), (Lane::Urgent, Some("because")));
+    assert_eq!(subject.journal(1)[1..], ["lane bulk: because", "lane urgent: because"]);
+    assert_eq!(subject.read().message(id(2)).unwrap().unwrap().lane, Lane::Normal);
+    assert!(subject.journal(3).is_empty());
+    subject.commit(&[Change::Delete { ids: vec![id(1)], at: at(20) }]);
+    let archived = subject.read().archived(id(1)).unwrap().unwrap();
+    assert_eq!((archived.lane, archived.lane_why), (stored.lane, stored.lane_why));
 }
 
 pub fn the_list_goes_on_from_an_id(subject: &mut Subject) {

@@ -193,6 +193,10 @@ pub struct Archived {
     pub account: Address,
     /// The reverse path as it came.
     pub sender: Option<Address>,
+    /// How urgent it was.
+    pub lane: Lane,
+    /// What said so.
+    pub lane_why: Option<String>,
     /// The raw `Subject` field, if it is recorded.
     pub subject: Option<String>,
     /// Octets of the body.

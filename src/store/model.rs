@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::samples::{accept, address, at, id, incoming, lms, record};
 use super::*;
-use crate::message::Recipient;
+use crate::message::{Lane, Recipient};
 
 const IDS: u32 = 5;
 const RECIPIENTS: usize = 3;
@@ -19,6 +19,7 @@ enum Step {
     Retry(Vec<u32>),
     Delete(Vec<u32>),
     Move(Vec<u32>, bool),
+    Lane(Vec<u32>, Lane),
     Hold(HoldCause),
     Release,
     ForgetDead,
@@ -56,7 +57,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (n, updates, next, any::<bool>()).prop_map(|(n, updates, next, sent)| Step::Record(n, updates, next, sent)),
         1 => ids.clone().prop_map(Step::Retry),
         1 => ids.clone().prop_map(Step::Delete),
-        1 => (ids, any::<bool>()).prop_map(|(ids, back)| Step::Move(ids, back)),
+        1 => (ids.clone(), any::<bool>()).prop_map(|(ids, back)| Step::Move(ids, back)),
+        1 => (ids, prop::sample::select(&Lane::ALL[..])).prop_map(|(ids, lane)| Step::Lane(ids, lane)),
         1 => cause.prop_map(Step::Hold),
         1 => Just(Step::Release),
         1 => Just(Step::ForgetDead),
@@ -77,6 +79,7 @@ fn change(step: &Step, now: i64) -> Change {
         Step::Retry(them) => Change::Retry { ids: ids(them), at },
         Step::Delete(them) => Change::Delete { ids: ids(them), at },
         Step::Move(them, back) => Change::Move { ids: ids(them), account: if *back { lms() } else { erp() }, at },
+        Step::Lane(them, lane) => Change::Lane { ids: ids(them), lane: *lane, why: format!("at {now}"), at },
         Step::Hold(cause) => Change::Hold(Box::new(Hold {
             account: lms(),
             cause: *cause,
@@ -110,6 +113,13 @@ impl Model {
                 for n in ids {
                     if let Some(stored) = self.messages.get_mut(n) {
                         stored.account = if *back { lms() } else { erp() };
+                    }
+                }
+            }
+            Step::Lane(ids, lane) => {
+                for n in ids {
+                    if let Some(stored) = self.messages.get_mut(n) {
+                        (stored.lane, stored.lane_why) = (*lane, Some(format!("at {now}")));
                     }
                 }
             }
@@ -204,6 +214,8 @@ impl Model {
             app: stored.app,
             account: carrier.unwrap_or(stored.account),
             sender: stored.envelope.sender,
+            lane: stored.lane,
+            lane_why: stored.lane_why,
             subject: stored.subject,
             size: stored.size,
             recipients: stored.recipients,

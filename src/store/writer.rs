@@ -133,6 +133,7 @@ fn weight(change: &Change) -> usize {
             ROW + replies + record.journal.len()
         }
         Change::Retry { ids, .. } | Change::Delete { ids, .. } | Change::Move { ids, .. } => ROW * (1 + ids.len()),
+        Change::Lane { ids, why, .. } => (ROW + 2 * why.len()) * (1 + ids.len()),
         Change::Forget { .. } => 256 * ROW,
         Change::Note(entry) => ROW + entry.text.len(),
         Change::Reseal(resealed) => ROW * 16 * (1 + resealed.sign_ins.len()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{address, secret};
+use super::{address, lane, secret};
 use crate::config::app::SenderPattern;
 use crate::config::document::Value;
 use crate::config::keys;
@@ -33,6 +33,8 @@ pub(super) fn app(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Rev
         in_doubt: app
             .read("in_doubt", choice(&[("retry", InDoubt::Retry), ("hold", InDoubt::Hold)], &[]), review)
             .unwrap_or_default(),
+        lane: lane::lane(app, review),
+        lane_rules: lane::rules(app, review),
         name: name?,
     };
     if checked.name == App::DEFAULT {

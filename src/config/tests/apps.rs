@@ -1,6 +1,8 @@
 //! `[[app]]`, `password` and `default_domain`.
 
 use super::*;
+use crate::config::{Glob, LaneRule};
+use crate::message::Lane;
 
 /// The warnings, the file's name left out.
 fn warnings(text: &str) -> Vec<String> {
@@ -44,7 +46,7 @@ fn all_that_is_wrong_with_apps_is_said_at_once() {
              [[app]]\nname = 'moodle'\naccount = 'erp@fabrikam.com'\nallow = ['10.0.0.0/33']\n\
              [[app]]\nname = 'MOODLE'\npassword = '$2y$10$abcdefghijklmnop$'\n\
              [[app]]\nname = 'the printers'\nsenders = ['contoso.com', 'lms']\n\
-             [[app]]\nname = 'moodle@contoso.com'\nlane = 'bulk'\naccounts = []\n\
+             [[app]]\nname = 'moodle@contoso.com'\nlane = 'fast'\naccounts = []\n\
              [[app]]\nname = 'default'\nallow = ['::1']\npassword = 'long enough to be good'\n\
              [[app]]\nnaem = 'x'\nmessages_per_minute = 5\n"
         ),
@@ -66,7 +68,7 @@ fn all_that_is_wrong_with_apps_is_said_at_once() {
             "19: app[3].senders[1]: \"lms\" is no sender: write an address or a pattern, such as \"*@contoso.com\"",
             "21: app[4].name: \"moodle@contoso.com\" is an address: write the part before the @ alone; programs may log in with any \
              @domain behind it",
-            "22: app[4].lane: is not yet supported in this version: remove it or write \"auto\"",
+            "22: app[4].lane: \"fast\" is unknown: use \"auto\", \"urgent\", \"normal\", \"bulk\"",
             "23: app[4].accounts: is not yet supported in this version: remove it",
             "26: app[5].allow: cannot be set for \"default\", which is every program that no other [[app]] describes: remove it, or \
              give the app another name",
@@ -203,4 +205,48 @@ fn no_password_is_ever_shown() {
         let text = format!("{ACCOUNT}[[app]]\nname = 'x'\npassword = {password}\n");
         assert!(!format!("{:?}", load(&text)).contains("hunter2"), "{password}");
     }
+}
+
+#[test]
+fn lanes_and_their_rules_are_read() {
+    let text = "[[app]]\nname = 'erp'\nlane = 'bulk'\n[[app]]\nname = 'moodle'\nlane = 'auto'\n\
+         [[app.lane_rule]]\nheader = 'Subject'\nmatches = '*Prüfung*'\nlane = 'urgent'\n\
+         [[app.lane_rule]]\nheader = 'X-Queue'\nmatches = 'low'\nlane = 'bulk'\n[[app]]\nname = 'grafana'\n";
+    let config = with_account(text).unwrap();
+    let lanes: Vec<_> = config.apps.iter().map(|app| (app.lane, app.lane_rules.len())).collect();
+    assert_eq!(lanes, [(Some(Lane::Bulk), 0), (None, 2), (None, 0)]);
+    let rule = LaneRule { header: "Subject".into(), matches: Glob::new("*Prüfung*"), lane: Lane::Urgent };
+    assert_eq!(config.apps[1].lane_rules[0], rule);
+    let both = format!(
+        "{ACCOUNT}[[app]]\nname = 'x'\nlane = 'bulk'\nlane_rule = [{{ header = 'A', matches = '*', lane = 'urgent' }}]\n"
+    );
+    let said = warnings(&both);
+    assert!(said.iter().any(|said| said.contains("is not looked at, because lane = \"bulk\"")), "{said:?}");
+}
+
+#[test]
+fn all_that_is_wrong_with_rules_is_said_at_once() {
+    assert_listing(
+        &format!(
+            "{ACCOUNT}[[app]]\nname = 'a'\nlane = 'urgnet'\n\
+             [[app.lane_rule]]\nheader = 'Subject:'\nmatches = ''\nlane = 'auto'\n\
+             [[app.lane_rule]]\nhaeder = 'Subject'\n\
+             [[app.lane_rule]]\nheader = 'To whom'\nmatches = 7\nlane = 'bulk'\n\
+             [[app]]\nname = 'b'\nlane_rule = 'Subject'\n"
+        ),
+        &[
+            "8: app[0].lane: \"urgnet\" is unknown; did you mean \"urgent\"?",
+            "10: app[0].lane_rule[0].header: \"Subject:\" has a colon: write the name alone, \"Subject\"",
+            "11: app[0].lane_rule[0].matches: is empty: remove it or complete it",
+            "12: app[0].lane_rule[0].lane: \"auto\" is unknown: use \"urgent\", \"normal\", \"bulk\"",
+            "13: app[0].lane_rule[1].matches: is missing: say what its value looks like, for example matches = \"*password reset*\", or \
+             \"*\" for any",
+            "13: app[0].lane_rule[1].lane: is missing: say where such mail travels: \"urgent\", \"normal\" or \"bulk\"",
+            "14: app[0].lane_rule[1].haeder: is unknown; did you mean header?",
+            "16: app[0].lane_rule[2].header: \"To whom\" is no name of a header field: write one such as \"Subject\"",
+            "17: app[0].lane_rule[2].matches: is a number: write a text, in quotes",
+            "21: app[1].lane_rule: is a text: write [[app.lane_rule]] below its [[app]], with header = \"Subject\", matches = \"*…*\" and \
+             lane = \"urgent\"",
+        ],
+    );
 }

@@ -63,7 +63,13 @@ impl TestDoor {
         tokio::spawn(passwords.run(stop.clone()));
         let clock = Clock::system();
         let keeper = doorkeeper.clone();
-        let door = Door { intake: Arc::clone(&memory), config: config.subscribe(), clock, doorkeeper };
+        let door = Door {
+            intake: Arc::clone(&memory),
+            config: config.subscribe(),
+            clock,
+            doorkeeper,
+            lanes: crate::lane::Lanes::default(),
+        };
         tasks.spawn(serve(tcp, Arc::new(listener), Arc::new(door), stop.clone(), tasks.clone()));
         Self { memory, stop, tasks, keeper, address, config }
     }

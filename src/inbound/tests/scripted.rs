@@ -80,7 +80,13 @@ fn talk<'a>(packets: impl IntoIterator<Item = &'a [u8]>) -> Said {
     let memory = Arc::new(Memory::default());
     let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
     let (doorkeeper, _) = Doorkeeper::new(config.subscribe(), Environment::default());
-    let door = Door { intake: Arc::clone(&memory), config: config.subscribe(), clock, doorkeeper };
+    let door = Door {
+        intake: Arc::clone(&memory),
+        config: config.subscribe(),
+        clock,
+        doorkeeper,
+        lanes: crate::lane::Lanes::default(),
+    };
     let facts = Facts {
         hostname: "relay.test".into(),
         listener: "127.0.0.1:2525".parse().unwrap(),

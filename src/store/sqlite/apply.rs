@@ -15,6 +15,7 @@ pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Re
         Change::Retry { ids, at } => ids.iter().try_for_each(|&id| message::retry(sql, id, *at)),
         Change::Delete { ids, at } => ids.iter().try_for_each(|&id| message::delete(sql, id, *at, committed)),
         Change::Move { ids, account, at } => ids.iter().try_for_each(|&id| message::transfer(sql, id, account, *at)),
+        Change::Lane { ids, lane, why, at } => ids.iter().try_for_each(|&id| message::lane(sql, id, *lane, why, *at)),
         Change::Hold(hold) => account::hold(sql, hold),
         Change::Release { account, at, why } => account::release(sql, account, *at, why),
         Change::SignIn(sign_in) => account::sign_in(sql, sign_in),

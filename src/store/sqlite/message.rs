@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::line;
 use super::values::{count, lane_number, millis, protocol_name, span};
-use crate::message::{Address, Body, EnvelopeId, OriginalRecipient, QueueId, Recipient, Return};
+use crate::message::{Address, Body, EnvelopeId, Lane, OriginalRecipient, QueueId, Recipient, Return};
 use crate::store::engine::{Committed, Failure};
 use crate::store::{Ending, Incoming, MessageState, Next, RecipientState, RecipientUpdate, Record};
 
@@ -129,6 +129,19 @@ pub fn transfer(sql: &Connection, id: QueueId, account: &Address, at: Timestamp)
     line(sql, at, Some(id), Some(account), &format!("moved from {before} to {account}"))
 }
 
+/// To another lane.
+pub fn lane(sql: &Connection, id: QueueId, lane: Lane, why: &str, at: Timestamp) -> Result<(), Failure> {
+    let changed = sql.prepare_cached("UPDATE message SET lane = ?2, lane_why = ?3 WHERE id = ?1")?.execute(params![
+        id.number(),
+        lane_number(lane),
+        why
+    ])?;
+    if changed == 0 {
+        return Ok(());
+    }
+    line(sql, at, Some(id), None, &format!("lane {lane}: {why}"))
+}
+
 /// Takes a message with its body and recipients out of the queue, leaving nothing behind.
 pub fn remove(sql: &Connection, id: QueueId, committed: &mut Committed) -> Result<(), Failure> {
     let in_file: bool = sql
@@ -153,8 +166,9 @@ fn archive(
 ) -> Result<(), Failure> {
     // Ids are for ever, but a copied-back database must not make a finished message unfinishable: the newer ending counts.
     sql.prepare_cached(
-        "INSERT OR REPLACE INTO archive (id, received_at, finished_at, ending, app, account, mailbox, sender, subject, size)
-         SELECT id, received_at, ?2, ?3, app, coalesce(?4, account), coalesce(?5, mailbox), sender, subject, size
+        "INSERT OR REPLACE INTO archive (id, received_at, finished_at, ending, app, account, mailbox, sender, subject, size,
+             lane, lane_why)
+         SELECT id, received_at, ?2, ?3, app, coalesce(?4, account), coalesce(?5, mailbox), sender, subject, size, lane, lane_why
          FROM message WHERE id = ?1",
     )?
     .execute(params![

@@ -53,6 +53,8 @@ const STEPS: [&str; 2] = [
      ALTER TABLE sign_in ADD COLUMN access_life INTEGER;
      ALTER TABLE message ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
      ALTER TABLE message ADD COLUMN lane_why TEXT;
+     ALTER TABLE archive ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
+     ALTER TABLE archive ADD COLUMN lane_why TEXT;
      DROP INDEX message_by_state;
      CREATE INDEX message_by_state ON message (account, state, due_at, id, pending);",
 ];

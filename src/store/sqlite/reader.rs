@@ -257,6 +257,8 @@ fn archived(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Archived> {
         app: row.get("app")?,
         account: address(row, "mailbox")?,
         sender: maybe_address(row, "sender")?,
+        lane: lane(row)?,
+        lane_why: row.get("lane_why")?,
         subject: row.get("subject")?,
         size: unsigned(row, "size")?,
         recipients,

@@ -61,7 +61,9 @@ CREATE TABLE archive (
     mailbox     TEXT NOT NULL,
     sender      TEXT,
     subject     TEXT,
-    size        INTEGER NOT NULL
+    size        INTEGER NOT NULL,
+    lane        INTEGER NOT NULL DEFAULT 1,
+    lane_why    TEXT
 ) STRICT;
 
 CREATE INDEX archive_by_time ON archive (finished_at);
