@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
-use xoauth2_relay::config::{Config, Environment};
+use xoauth2_relay::config::{App, Config, Environment};
+use xoauth2_relay::lane::{Arrival, Lanes, Way};
 use xoauth2_relay::message::{Body, Headers, Permitted, Policy, QueueId, SenderPolicy, rewrite};
 use xoauth2_relay::outbound::{Step, judge};
 use xoauth2_relay::schedule::{Action, Event, Outcome, Scheduler, window};
@@ -39,6 +40,21 @@ Content-Transfer-Encoding: 8bit\r\n\
         );
     }
     mail
+}
+
+/// 4 KiB as Moodle writes what it does not call a list: text and HTML, quoted-printable.
+fn alternative() -> Vec<u8> {
+    let text = "Gr=C3=BC=C3=9Fe, see https://lms.example/mod/assign/view.php?id=3D7 and what=\r\n is behind it.\r\n"
+        .repeat(20);
+    let part = |subtype: &str| {
+        format!(
+            "--b1\r\nContent-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n{text}\r\n"
+        )
+    };
+    let head = "From: \"=?utf-8?Q?Zo=C3=AB?= (via LMS)\" <noreply@lms.example>\r\nTo: Anna Berg <anna@example.com>\r\n\
+        Subject: =?utf-8?Q?Sie_haben_eine_Abgabe_f=C3=BCr_Aufgabe_7?=\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/alternative;\r\n boundary=\"b1\"\r\n\r\n";
+    format!("{head}{}{}--b1--\r\n", part("plain"), part("html")).into_bytes()
 }
 
 /// The same on the wire, behind DATA.
@@ -142,6 +158,25 @@ fn headers(criterion: &mut Criterion) {
     });
 }
 
+/// The lane of a mail: told by its header, and told by its text, which has to be decoded.
+fn lanes(criterion: &mut Criterion) {
+    let bulk = mail(4 << 10);
+    let plain: Vec<u8> =
+        bulk.split_inclusive(|&b| b == b'\n').filter(|line| !line.starts_with(b"List-Id")).flatten().copied().collect();
+    let parts = alternative();
+    let (lanes, app) = (Lanes::default(), App::default());
+    let recipients = &sample::incoming(Bytes::new()).envelope.recipients;
+    for (name, mail) in [("by its header", &bulk), ("by its text", &plain), ("by its texts, quoted-printable", &parts)]
+    {
+        criterion.bench_function(&format!("lane: {name}"), |bencher| {
+            bencher.iter(|| {
+                let way = Way::Connection { first: true, helo: Some("moodle.local") };
+                lanes.judge(&app, &Arrival { start: black_box(mail), recipients, way, at: Timestamp::UNIX_EPOCH })
+            });
+        });
+    }
+}
+
 /// A scheduler with a full window, and the message that has just ended: what is next?
 fn schedule(criterion: &mut Criterion) {
     let text = "[[account]]\nmailbox = \"lms@contoso.com\"\nprovider = \"custom\"\nclient_id = \"x\"\n\
@@ -212,5 +247,5 @@ async fn commit(store: &Store, sample: &Incoming, batch: u64) {
     }
 }
 
-criterion_group!(benches, bodies, commands, replies, headers, schedule, store);
+criterion_group!(benches, bodies, commands, replies, headers, lanes, schedule, store);
 criterion_main!(benches);

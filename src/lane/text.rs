@@ -98,14 +98,13 @@ pub(super) struct Link<'a> {
 
 /// The links in a text.
 pub(super) fn links(text: &str) -> impl Iterator<Item = Link<'_>> {
-    let behind_scheme = text.match_indices("://").filter_map(|(at, sign)| {
-        {
-            let scheme = &text.as_bytes()[at.saturating_sub(4)..at];
-            scheme.to_ascii_lowercase().ends_with(b"http") || scheme.eq_ignore_ascii_case(b"ttps")
-        }
-        .then(|| &text[at + sign.len()..])
-    });
-    behind_scheme.take(MOST_LINKS).filter_map(|rest| {
+    let is_http = |at: usize| {
+        let before = text.as_bytes()[at.saturating_sub(5)..at].to_ascii_lowercase();
+        before.ends_with(b"http") || before == b"https"
+    };
+    let schemes = text.match_indices("://").filter(move |&(at, _)| is_http(at));
+    schemes.take(MOST_LINKS).filter_map(|(at, sign)| {
+        let rest = &text[at + sign.len()..];
         let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '\\' | '`');
         let end = rest.char_indices().take_while(|&(at, c)| at < LONGEST_LINK && !ends(c)).last();
         let link = &rest[..end.map_or(0, |(at, c)| at + c.len_utf8())];

@@ -194,6 +194,13 @@ async fn the_daemon_says_ready_answers_the_commands_and_ends_in_order() {
             assert_eq!(queue[0][key], value);
         }
         assert_eq!(queue[0]["recipients"][0]["address"], "you@example.com");
+        let lane = run(&daemon.config, &["queue", "lane", "urgent", &id]);
+        assert_eq!(text(&lane.stdout), "1 message in the lane urgent now\n", "{}", text(&lane.stderr));
+        let queue = daemon.json(&["queue", "list", "--json"]);
+        assert_eq!((&queue[0]["lane"], &queue[0]["lane_why"]), (&"urgent".into(), &"an administrator said so".into()));
+        let wrong = run(&daemon.config, &["queue", "lane", "fast", &id]);
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(text(&wrong.stderr).contains("write urgent, normal or bulk"), "{}", text(&wrong.stderr));
         let shown = run(&daemon.config, &["queue", "show", &id]);
         assert!(text(&shown.stdout).contains("you@example.com"), "{}", text(&shown.stdout));
         for command in [&["status"][..], &["queue", "list"], &["account", "list"]] {

@@ -18,6 +18,7 @@ mod fault_scripts;
 mod grants;
 mod interop;
 mod keys;
+mod lanes;
 mod letters;
 mod login;
 mod machine;
