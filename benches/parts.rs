@@ -143,6 +143,7 @@ fn headers(criterion: &mut Criterion) {
     let incoming = sample::incoming(Bytes::from(mail.clone()));
     let policy = Policy {
         sender: SenderPolicy::Rewrite,
+        originals: &[],
         permitted: Permitted { mailbox: &incoming.account, send_as: &[] },
         hostname: "relay.example",
         trace: &incoming.trace,

@@ -27,6 +27,7 @@ fn rewritten(start: &[u8], size: usize) -> Rewritten {
     let envelope = Envelope { recipients: vec![address("a@example.com").into()], ..Envelope::default() };
     let policy = Policy {
         sender: SenderPolicy::Rewrite,
+        originals: &[],
         permitted: Permitted { mailbox: &address(MAILBOX), send_as: &[address(SEND_AS)] },
         hostname: "relay.contoso.com",
         trace: &trace,

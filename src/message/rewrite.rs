@@ -6,10 +6,12 @@
 use jiff::Timestamp;
 
 use super::sender::{FromEdit, rewrite_from, rewrite_sender};
-use super::{Address, Envelope, Field, Headers, Permitted, QueueId, SenderPolicy, Trace, date, received};
+use super::{Address, Envelope, Field, Headers, Mailboxes, Permitted, QueueId, SenderPolicy, Trace, date, received};
 
 /// How much of a message is looked at: a header section longer than this leaves with its end as it came.
 pub const HEADER_LIMIT: usize = 256 * 1024;
+/// So many of a diverted message's recipients are named in its header.
+const ORIGINALS_NAMED: usize = 100;
 
 /// What rewriting goes by.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,8 @@ pub struct Policy<'a> {
     pub sender: SenderPolicy,
     /// The senders that are.
     pub permitted: Permitted<'a>,
+    /// Whom it was for, if it goes to somebody else instead: named in `X-Original-To`.
+    pub originals: &'a [Address],
     /// This machine, for `Received`.
     pub hostname: &'a str,
     /// The last hop.
@@ -39,6 +43,8 @@ pub struct Rewritten {
     pub head: Vec<u8>,
     /// From here on the stored message is sent untouched.
     pub resume_at: usize,
+    /// The addresses other than the mailbox that it leaves as, in MAIL FROM and `From`: Exchange has to permit each.
+    pub senders: Vec<Address>,
     /// What was changed, for the journal.
     pub notes: Vec<String>,
 }
@@ -47,7 +53,6 @@ pub struct Rewritten {
 ///
 /// `start` holds its first octets, [`HEADER_LIMIT`] or all of them; `size` is the length of the whole message.
 pub fn rewrite(start: &[u8], size: u64, policy: &Policy<'_>) -> Rewritten {
-    let SenderPolicy::Rewrite = policy.sender;
     let headers = Headers::scan(start);
     let section = Section::of(&headers, start, size);
     let mut notes = Vec::new();
@@ -59,6 +64,7 @@ pub fn rewrite(start: &[u8], size: u64, policy: &Policy<'_>) -> Rewritten {
     for (name, value) in edits.added(section.fields, section.whole, policy, &mut notes) {
         head.extend_from_slice(&[name.as_bytes(), b":", &value, b"\r\n"].concat());
     }
+    head.extend_from_slice(original_to(policy.originals).as_bytes());
     for field in section.fields {
         edits.write(field, start, &mut head);
     }
@@ -72,18 +78,37 @@ pub fn rewrite(start: &[u8], size: u64, policy: &Policy<'_>) -> Rewritten {
     if !section.whole {
         notes.push(format!("the header is longer than {} KiB: its end left as it came", HEADER_LIMIT / 1024));
     }
-    Rewritten { mail_from: Some(mail_from), head, resume_at: section.end, notes }
+    let senders = edits.senders(section.fields, mail_from.as_ref(), policy.permitted.mailbox);
+    Rewritten { mail_from, head, resume_at: section.end, senders, notes }
 }
 
 /// The reverse path that Exchange takes: bounces come back to a mailbox that exists.
-fn reverse_path(policy: &Policy<'_>, notes: &mut Vec<String>) -> Address {
+fn reverse_path(policy: &Policy<'_>, notes: &mut Vec<String>) -> Option<Address> {
     let mailbox = policy.permitted.mailbox;
     match &policy.envelope.sender {
-        Some(sender) if policy.permitted.allows(sender) => return sender.clone(),
+        sender if policy.sender == SenderPolicy::Keep => return sender.clone(),
+        Some(sender) if policy.permitted.allows(sender) => return Some(sender.clone()),
         Some(sender) => notes.push(format!("MAIL FROM <{sender}> became <{mailbox}>")),
         None => notes.push(format!("MAIL FROM <> became <{mailbox}>")),
     }
-    mailbox.clone()
+    Some(mailbox.clone())
+}
+
+/// Whom a diverted message was for: a field for each, in ASCII, since not every server takes a header that is not (RFC 6533 section 3 has
+/// this form of an address).
+fn original_to(originals: &[Address]) -> String {
+    let mut fields = String::new();
+    for original in originals.iter().take(ORIGINALS_NAMED) {
+        let ascii = original
+            .as_str()
+            .chars()
+            .map(|c| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:X}}}", u32::from(c)) });
+        fields.extend(["X-Original-To: ".to_owned(), ascii.collect(), "\r\n".to_owned()]);
+    }
+    if let Some(more) = originals.len().checked_sub(ORIGINALS_NAMED).filter(|&more| more > 0) {
+        fields.extend(["X-Original-To-More: ", &more.to_string(), "\r\n"]);
+    }
+    fields
 }
 
 /// The part of the header that is looked at.
@@ -123,13 +148,16 @@ struct Edits {
     from: Option<FromEdit>,
     /// New values of `Sender` fields, by the place of the old ones.
     senders: Vec<(usize, Vec<u8>)>,
-    /// The place of the one `From` field that stays.
+    /// The place of the one `From` field that stays; `None`: all of them do.
     from_at: Option<usize>,
 }
 
 impl Edits {
     fn of(fields: &[Field<'_>], policy: &Policy<'_>, notes: &mut Vec<String>) -> Self {
         let first = fields.iter().find(|field| is(field, "From"));
+        if policy.sender == SenderPolicy::Keep {
+            return Self { from: first.map(|_| FromEdit::default()), senders: Vec::new(), from_at: None };
+        }
         let from = first.map(|field| rewrite_from(field.value, policy.permitted));
         notes.extend(from.iter().filter_map(|edit| edit.note.clone()));
         let others = fields.iter().filter(|field| is(field, "From")).count().saturating_sub(1);
@@ -178,10 +206,28 @@ impl Edits {
         added
     }
 
+    /// A `From` field that stands behind another one.
+    fn is_left_out(&self, field: &Field<'_>) -> bool {
+        self.from_at.is_some_and(|at| at != field.span.start)
+    }
+
+    /// Whom the message says it is from as it leaves, the mailbox left aside.
+    fn senders(&self, fields: &[Field<'_>], mail_from: Option<&Address>, mailbox: &Address) -> Vec<Address> {
+        let mut senders: Vec<Address> = mail_from.cloned().into_iter().collect();
+        for field in fields.iter().filter(|field| is(field, "From") && !self.is_left_out(field)) {
+            let value = self.from.as_ref().and_then(|edit| edit.value.as_deref()).unwrap_or(field.value);
+            senders.extend(Mailboxes::find(value).list.into_iter().map(|found| found.address));
+        }
+        senders.retain(|sender| sender != mailbox);
+        senders.sort();
+        senders.dedup();
+        senders
+    }
+
     /// The field as it leaves; nothing if it is left out.
     fn write(&self, field: &Field<'_>, message: &[u8], head: &mut Vec<u8>) {
         let value = if is(field, "From") {
-            if Some(field.span.start) != self.from_at {
+            if self.is_left_out(field) {
                 // A bare CR that now stands before a bare LF would be one line end with it, and the empty line would be gone.
                 if head.ends_with(b"\r") {
                     head.push(b'\n');

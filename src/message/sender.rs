@@ -1,12 +1,18 @@
 //! Who a message says it is from, and who it has to say it is from: the sender policy on the values of `From` and `Sender`.
 
-use super::{Address, Mailbox, Mailboxes};
+use super::{Address, Envelope, Headers, Mailbox, Mailboxes};
 
 /// What is done about a sender that the account may not send as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SenderPolicy {
     /// It becomes the account's mailbox; replies still go to the original.
+    #[default]
     Rewrite,
+    /// It leaves as it came, and Exchange decides.
+    Keep,
+    /// The message is not taken. One that was, while its sender was permitted, does not leave in another name. What names nobody (`<>`,
+    /// a `From` without an address) becomes the mailbox.
+    Refuse,
 }
 
 /// The senders that an account may send as.
@@ -23,6 +29,15 @@ impl Permitted<'_> {
     pub fn allows(&self, address: &Address) -> bool {
         self.mailbox == address || self.send_as.contains(address)
     }
+}
+
+/// The first address in MAIL FROM and `From` that is not permitted.
+///
+/// `start` is the beginning of the message. The null sender is nobody's, and a `From` without an address names nobody.
+pub fn foreign_sender(start: &[u8], envelope: &Envelope, permitted: Permitted<'_>) -> Option<Address> {
+    let headers = Headers::scan(start);
+    let named = headers.all("From").flat_map(|field| Mailboxes::find(field.value).list).map(|mailbox| mailbox.address);
+    envelope.sender.iter().cloned().chain(named).find(|sender| !permitted.allows(sender))
 }
 
 /// What becomes of a `From` field.
@@ -167,6 +182,26 @@ mod tests {
             (" Team: a@school.org, b@school.org;", " Team <lms@contoso.com>", Some(" <a@school.org>, <b@school.org>")),
         ] {
             assert_eq!(from(value), (Some(new.into()), reply_to.map(str::to_owned), false), "{value}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_permitted_is_found_wherever_it_stands() {
+        let (mailbox, send_as) = account();
+        let permitted = Permitted { mailbox: &mailbox, send_as: &send_as };
+        let foreign = |sender: &str, header: &str| {
+            let sender = (!sender.is_empty()).then(|| Address::parse(sender).unwrap());
+            let envelope = Envelope { sender, ..Envelope::default() };
+            foreign_sender(format!("{header}\r\n\r\nFrom: in@the.text").as_bytes(), &envelope, permitted)
+        };
+        for header in ["From: LMS@contoso.com", "From: x <noreply@contoso.com>, lms@contoso.com", "From: root", "X: y"]
+        {
+            assert_eq!(foreign("", header), None, "{header}");
+            assert_eq!(foreign("noreply@contoso.com", header), None, "{header}");
+            assert_eq!(foreign("bob@school.org", header).unwrap().as_str(), "bob@school.org");
+        }
+        for header in ["From: Team: lms@contoso.com, a@school.org;", "from : lms@contoso.com\r\nFROM: a@school.org"] {
+            assert_eq!(foreign("lms@contoso.com", header).unwrap().as_str(), "a@school.org", "{header}");
         }
     }
 

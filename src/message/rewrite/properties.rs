@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::tests::{RECEIVED, rewritten, rewritten_part};
+use super::SenderPolicy;
+use super::tests::{RECEIVED, rewritten, rewritten_as, rewritten_part};
 
 /// A message as lines: what each says, and how it ends.
 fn lines(message: &[u8]) -> Vec<(&[u8], &[u8])> {
@@ -141,6 +142,15 @@ fn kept(fields: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
     fields.into_iter().filter(|(name, _)| name != "from" && name != "sender").collect()
 }
 
+/// Whom a `From` field names, as somebody else's parser reads it.
+fn addresses(field: &[u8]) -> Vec<String> {
+    let header = [field, b"\r\n"].concat();
+    let parser = mail_parser::MessageParser::new().with_address_headers();
+    let Some(read) = parser.parse_headers(&header[..]) else { return Vec::new() };
+    let each = read.from().into_iter().flat_map(|from| from.iter());
+    each.filter_map(|one| one.address.as_deref().map(str::to_lowercase)).collect()
+}
+
 /// The one difference that is allowed in a kept field: its bare CR may have become CRLF.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a == b || (b.ends_with(b"\r") && [b, b"\n"].concat() == a)
@@ -169,6 +179,38 @@ proptest! {
         for ((old_name, old), (new_name, new)) in before.iter().zip(&after) {
             prop_assert_eq!(old_name, new_name);
             prop_assert!(same(new, old), "{} became {}", old.escape_ascii(), new.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_kept_has_nothing_changed_but_fields_in_front(message in message()) {
+        let new = rewritten_as(SenderPolicy::Keep, &[], &message, message.len(), Some("dean@school.org"));
+        prop_assert_eq!(new.mail_from.as_ref().map(super::Address::as_str), Some("dean@school.org"));
+        let whole = [&new.head[..], &message[new.resume_at..]].concat();
+        let from_mailbox_file = new.notes.iter().any(|note| note.contains("mailbox file"));
+        let skipped = if from_mailbox_file { message.iter().position(|&b| b == b'\n').unwrap() + 1 } else { 0 };
+        prop_assert!(whole.ends_with(&message[skipped..]));
+        let (in_front, _) = parted(&whole[..whole.len() - (message.len() - skipped)]);
+        for (name, _) in in_front {
+            prop_assert!(["received", "from", "date", "message-id"].contains(&name.as_str()), "{} was added", name);
+        }
+    }
+
+    #[test]
+    fn under_the_other_policies_it_leaves_as_nobody_but_who_is_permitted(message in message(), refuse: bool) {
+        let policy = if refuse { SenderPolicy::Refuse } else { SenderPolicy::Rewrite };
+        for sender in [None, Some("dean@school.org"), Some("noreply@contoso.com")] {
+            let new = rewritten_as(policy, &[], &message, message.len(), sender);
+            for sender in &new.senders {
+                prop_assert_eq!(sender.as_str().to_ascii_lowercase(), "noreply@contoso.com");
+            }
+            prop_assert!(new.mail_from.is_some_and(|from| from.domain().eq_ignore_ascii_case("contoso.com")));
+            let whole = [&new.head[..], &message[new.resume_at..]].concat();
+            let (fields, _) = parted(&whole);
+            for (_, from) in fields.iter().filter(|(name, _)| name == "from") {
+                let read = addresses(from);
+                prop_assert!(!read.is_empty() && read.iter().all(|one| ["lms@contoso.com", "noreply@contoso.com"].contains(&one.as_str())), "{:?} in {}", read, from.escape_ascii());
+            }
         }
     }
 

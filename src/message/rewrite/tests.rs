@@ -19,6 +19,16 @@ pub(super) fn rewritten(message: &[u8], sender: Option<&str>) -> Rewritten {
 }
 
 pub(super) fn rewritten_part(start: &[u8], size: usize, sender: Option<&str>) -> Rewritten {
+    rewritten_as(SenderPolicy::Rewrite, &[], start, size, sender)
+}
+
+pub(super) fn rewritten_as(
+    policy: SenderPolicy,
+    originals: &[Address],
+    start: &[u8],
+    size: usize,
+    sender: Option<&str>,
+) -> Rewritten {
     let protocol = Protocol { extended: true, tls: false, authenticated: false };
     let trace = Trace { peer: "10.1.2.3".parse().unwrap(), helo: Some("lms".into()), protocol, user: None };
     let envelope = Envelope {
@@ -27,7 +37,8 @@ pub(super) fn rewritten_part(start: &[u8], size: usize, sender: Option<&str>) ->
         ..Envelope::default()
     };
     let policy = Policy {
-        sender: SenderPolicy::Rewrite,
+        sender: policy,
+        originals,
         permitted: Permitted { mailbox: &address("lms@contoso.com"), send_as: &[address("noreply@contoso.com")] },
         hostname: "relay.contoso.com",
         trace: &trace,
@@ -221,4 +232,55 @@ proptest! {
         let new = rewritten_part(&message, size, None);
         prop_assert!(new.resume_at <= message.len());
     }
+}
+
+/// What is stored, and what leaves of it under this policy, without our `Received`.
+fn leaves_as(policy: SenderPolicy, sender: Option<&str>, message: &str) -> (Rewritten, String) {
+    let new = rewritten_as(policy, &[], message.as_bytes(), message.len(), sender);
+    let whole = [&new.head, &message.as_bytes()[new.resume_at..]].concat();
+    let whole = String::from_utf8(whole).unwrap().strip_prefix(RECEIVED).unwrap().to_owned();
+    (new, whole)
+}
+
+#[test]
+fn what_is_to_be_kept_leaves_as_it_came_whoever_it_is_from() {
+    for from in ["Dean <dean@school.org>", "a@b.example, c@d.example", "root (Cron Daemon)", "Team: a@b.example;", ""] {
+        let message = format!("From: {from}\r\nSender: <x@y.example>\r\nfrom: other@y.example\r\n{IDS}\r\nHello\r\n");
+        for sender in [None, Some("moodleAAB==@school.org")] {
+            let (new, whole) = leaves_as(SenderPolicy::Keep, sender, &message);
+            assert_eq!((whole, new.mail_from), (message.clone(), sender.map(address)), "{from}");
+            assert_eq!(new.notes, Vec::<String>::new());
+            assert!(new.senders.contains(&address("other@y.example")), "{:?}", new.senders);
+        }
+    }
+    let (new, whole) = leaves_as(SenderPolicy::Keep, None, &format!("{IDS}\r\nHello\r\n"));
+    assert_eq!(whole, format!("From: <lms@contoso.com>\r\n{IDS}\r\nHello\r\n"), "Exchange takes none without");
+    assert_eq!(new.senders, []);
+}
+
+#[test]
+fn the_senders_of_what_leaves_are_told() {
+    let message = format!("From: x <NoReply@contoso.com>\r\n{IDS}\r\nHello");
+    let senders = |policy, sender| leaves_as(policy, Some(sender), &message).0.senders;
+    assert_eq!(senders(SenderPolicy::Rewrite, "a@school.org"), [address("noreply@contoso.com")]);
+    assert_eq!(senders(SenderPolicy::Rewrite, "noreply@contoso.com"), [address("noreply@contoso.com")]);
+    let both = [address("a@school.org"), address("noreply@contoso.com")];
+    assert_eq!(senders(SenderPolicy::Keep, "a@school.org"), both);
+}
+
+#[test]
+fn whom_a_diverted_message_was_for_is_readable_and_nothing_else_changes() {
+    let message = format!("From: LMS <lms@contoso.com>\r\nTo: you@example.com\r\n{IDS}\r\nHello\r\n");
+    let diverted = |originals: &[Address]| {
+        let new = rewritten_as(SenderPolicy::Rewrite, originals, message.as_bytes(), message.len(), None);
+        let whole = [&new.head, &message.as_bytes()[new.resume_at..]].concat();
+        String::from_utf8(whole).unwrap().strip_prefix(RECEIVED).unwrap().to_owned()
+    };
+    let two = diverted(&[address("you@example.com"), address("grün@münchen.example")]);
+    let fields = "X-Original-To: you@example.com\r\nX-Original-To: gr\\x{FC}n@m\\x{FC}nchen.example\r\n";
+    assert_eq!(two, format!("{fields}{message}"));
+    let many: Vec<Address> = (0..500).map(|n| address(&format!("user{n}@example.com"))).collect();
+    let many = diverted(&many);
+    assert_eq!(many.matches("X-Original-To: ").count(), 100);
+    assert!(many.contains("X-Original-To-More: 400\r\n"));
 }
