@@ -10,12 +10,10 @@ use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 
 use super::notice::Notice;
 use super::receiver::SendError;
+use crate::config::App;
 use crate::inbound::{Intake, QueueIntake};
 use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use crate::store::Incoming;
-
-/// The app that these mails are shown as.
-const APP: &str = "xoauth2-relay";
 
 /// Puts it into the queue of the account `through`; says which message it is.
 pub(super) async fn put(
@@ -31,7 +29,7 @@ pub(super) async fn put(
     let incoming = Incoming {
         id,
         received_at: notice.at,
-        app: APP.to_owned(),
+        app: App::RELAY.to_owned(),
         account: through.clone(),
         lane: Lane::Urgent,
         lane_why: Some("a warning".to_owned()),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::SecretSource;
 use super::lane::LaneRule;
-use crate::message::{Address, Lane};
+use crate::message::{Address, Lane, SenderPolicy};
 
 /// A checked `[[app]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,13 @@ pub struct App {
     /// The mailbox that its mail leaves through; one of the accounts.
     pub account: Option<Address>,
     /// Who it may send as. Empty: anyone.
-    pub senders: Vec<SenderPattern>,
+    pub senders: Vec<AddressPattern>,
+    /// What is done about a sender that its account may not send as.
+    pub sender: SenderPolicy,
+    /// Where all of its mail goes instead of to its recipients.
+    pub divert_to: Option<Address>,
+    /// To whom its mail may go; all others are held. Empty: to anyone.
+    pub recipients_allow: Vec<AddressPattern>,
     /// What becomes of a message of which nobody knows whether it has arrived.
     pub in_doubt: InDoubt,
     /// The lane of all its mail; `None` (`"auto"`): each mail is looked at.
@@ -45,6 +51,15 @@ pub enum InDoubt {
 impl App {
     /// The name of the app that every program belongs to which no other `[[app]]` describes.
     pub const DEFAULT: &'static str = "default";
+    /// The app that the relay's own notices are shown as.
+    pub(crate) const RELAY: &'static str = "xoauth2-relay";
+    /// The app that test mails are shown as.
+    pub(crate) const SEND_TEST: &'static str = "send-test";
+
+    /// Whether mail under this name is the relay's own, which no `[[app]]` has a say in.
+    pub(crate) fn is_own(name: &str) -> bool {
+        [Self::RELAY, Self::SEND_TEST].iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
 
     /// That app, as long as no `[[app]]` describes it.
     pub(crate) fn default_app() -> Self {
@@ -73,13 +88,23 @@ impl App {
 
     /// Whether there are rules that a program must not get rid of by calling itself by another app's name.
     pub fn binds(&self) -> bool {
-        !self.senders.is_empty()
+        !self.senders.is_empty() || self.sender == SenderPolicy::Refuse || self.is_staging()
+    }
+
+    /// Whether its mail does not simply go to its recipients.
+    pub fn is_staging(&self) -> bool {
+        self.divert_to.is_some() || !self.recipients_allow.is_empty()
+    }
+
+    /// Whether its mail may go to this address.
+    pub fn may_send_to(&self, recipient: &Address) -> bool {
+        self.recipients_allow.is_empty() || self.recipients_allow.iter().any(|pattern| pattern.fits(recipient))
     }
 }
 
-/// One of `senders`: `lms@contoso.com`, `*@contoso.com`, `scan-*@contoso.com`, `*@*.contoso.com`.
+/// One of `senders` or `recipients_allow`: `lms@contoso.com`, `*@contoso.com`, `scan-*@contoso.com`, `*@*.contoso.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SenderPattern {
+pub struct AddressPattern {
     /// What stands before the `*` of the local part, or all of it.
     start: String,
     /// What stands behind the `*`; `None`: there is no `*`.
@@ -89,21 +114,21 @@ pub struct SenderPattern {
     below: bool,
 }
 
-impl SenderPattern {
-    /// Reads a pattern.
+impl AddressPattern {
+    /// Reads a pattern. `what` it stands for, "sender" or "recipient", is for messages.
     ///
     /// # Errors
     /// What is wrong with it and what to write, to stand behind the key.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(what: &str, text: &str) -> Result<Self, String> {
         let quoted = super::units::quoted(text);
         let text = text.trim();
         let Some((local, domain)) = text.rsplit_once('@') else {
             return Err(match text {
-                "*" => "\"*\" is anyone, as is no senders at all: remove the key".to_owned(),
+                "*" => format!("\"*\" is anyone, as is no {what}s at all: remove the key"),
                 text if super::units::is_domain(text) && text.contains('.') => {
                     format!("{quoted} is a domain: write \"*@{text}\" for everyone in it")
                 }
-                _ => format!("{quoted} is no sender: write an address or a pattern, such as \"*@contoso.com\""),
+                _ => format!("{quoted} is no {what}: write an address or a pattern, such as \"*@contoso.com\""),
             });
         };
         if local.is_empty() {
@@ -125,7 +150,7 @@ impl SenderPattern {
         // With something in the place of the `*`, it has to be an address.
         let example = format!("{}@{domain}", local.replace('*', "x"));
         Address::parse(&example)
-            .map_err(|_| format!("{quoted} is no sender: write an address or a pattern, such as \"*@contoso.com\""))?;
+            .map_err(|_| format!("{quoted} is no {what}: write an address or a pattern, such as \"*@contoso.com\""))?;
         Ok(Self { start: start.to_owned(), end, domain: domain.to_owned(), below })
     }
 
@@ -148,7 +173,7 @@ impl SenderPattern {
     }
 }
 
-impl fmt::Display for SenderPattern {
+impl fmt::Display for AddressPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let star = if self.end.is_some() { "*" } else { "" };
         let below = if self.below { "*." } else { "" };
@@ -163,7 +188,7 @@ mod tests {
     use super::*;
 
     fn fits(pattern: &str, address: &str) -> bool {
-        SenderPattern::parse(pattern).unwrap().fits(&Address::parse(address).unwrap())
+        AddressPattern::parse("sender", pattern).unwrap().fits(&Address::parse(address).unwrap())
     }
 
     #[test]
@@ -215,7 +240,7 @@ mod tests {
             ("a b@contoso.com", "is no sender"),
             ("*@contoso..com", "is no sender"),
         ] {
-            let error = SenderPattern::parse(text).unwrap_err();
+            let error = AddressPattern::parse("sender", text).unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");
         }
     }
@@ -237,10 +262,10 @@ mod tests {
             local in "[a-zA-Z0-9.+-]{1,10}", domain in "[a-z]{1,5}(\\.[a-z]{1,5}){0,2}", star in 0usize..10, below: bool
         ) {
             let address = Address::parse(&format!("{local}@{domain}")).unwrap();
-            prop_assert!(SenderPattern::parse(address.as_str()).unwrap().fits(&address));
+            prop_assert!(AddressPattern::parse("sender", address.as_str()).unwrap().fits(&address));
             let star = star.min(local.len());
             let text = format!("{}*{}@{}{domain}", &local[..star], &local[star..], if below { "*." } else { "" });
-            let pattern = SenderPattern::parse(&text).unwrap();
+            let pattern = AddressPattern::parse("sender", &text).unwrap();
             prop_assert_eq!(pattern.to_string(), text);
             prop_assert_eq!(pattern.fits(&address), !below);
             let deeper = Address::parse(&format!("{local}@x.{domain}")).unwrap();

@@ -158,13 +158,13 @@ pub(super) static APP: Scope = Scope {
         now("account", Form::Text),
         later("accounts", Form::List),
         now("senders", Form::List),
-        only("sender", Form::Text, Fixed::Text("rewrite")),
+        now("sender", Form::Text),
         now("lane", Form::Text),
         now("lane_rule", Form::Tables),
         now("in_doubt", Form::Text),
         only("messages_per_minute", Form::Number, Fixed::Zero),
-        later("divert_to", Form::Text),
-        later("recipients_allow", Form::List),
+        now("divert_to", Form::Text),
+        now("recipients_allow", Form::List),
     ],
 };
 

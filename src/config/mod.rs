@@ -34,7 +34,7 @@ mod tests;
 
 pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
 pub use alert::{Alert, HookUrl, Webhook, WebhookFormat};
-pub use app::{App, InDoubt, SenderPattern};
+pub use app::{AddressPattern, App, InDoubt};
 pub use certificate::{Certificate, CertificateError};
 pub use client_certificate::{AssertionAlgorithm, ClientCertificate};
 pub use environment::Environment;

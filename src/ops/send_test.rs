@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Ops, OpsError};
-use crate::config::Account;
+use crate::config::{Account, App};
 use crate::inbound::Intake;
 use crate::journal::Happening;
 use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
@@ -116,7 +116,7 @@ impl Ops {
         Ok(Incoming {
             id,
             received_at: self.clock.now(),
-            app: "send-test".to_owned(),
+            app: App::SEND_TEST.to_owned(),
             account: account.mailbox.clone(),
             lane: Lane::Urgent,
             lane_why: Some("the administrator waits for it".to_owned()),

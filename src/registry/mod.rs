@@ -30,6 +30,16 @@ pub fn app_for<'a>(config: &'a Config, peer: IpAddr, user: Option<&str>) -> &'a 
     }
 }
 
+/// The app whose rules hold for a message that came from the app of this name. Mail of an app that is no longer described is the
+/// default one's, so that its rules still hold; `None` for the relay's own mail, which no app has a say in.
+pub fn app_named<'a>(config: &'a Config, name: &str) -> Option<&'a Arc<App>> {
+    if App::is_own(name) {
+        return None;
+    }
+    let named = config.apps.iter().find(|app| app.name.eq_ignore_ascii_case(name));
+    Some(named.unwrap_or(&config.default_app))
+}
+
 /// The app as which a program at `peer` may log in under this user name, once its password has been found right.
 ///
 /// # Errors

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{address, lane, secret};
-use crate::config::app::SenderPattern;
+use crate::config::app::AddressPattern;
 use crate::config::document::Value;
 use crate::config::keys;
 use crate::config::review::Review;
 use crate::config::section::{Section, choice, parsed, text};
 use crate::config::units::{self, quoted};
 use crate::config::{Account, App, Environment, InDoubt, Listener, Passwords, SecretSource};
-use crate::message::Address;
+use crate::message::{Address, SenderPolicy};
 use crate::password;
 
+const SENDER: &[(&str, SenderPolicy)] =
+    &[("rewrite", SenderPolicy::Rewrite), ("keep", SenderPolicy::Keep), ("refuse", SenderPolicy::Refuse)];
 /// Longer than any name that somebody wants to type into a printer.
 const LONGEST_NAME: usize = 64;
 
@@ -35,6 +37,9 @@ pub(super) fn app(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Rev
             .unwrap_or_default(),
         lane: lane::lane(app, review),
         lane_rules: lane::rules(app, review),
+        sender: app.read("sender", choice(SENDER, &[]), review).unwrap_or_default(),
+        divert_to: app.read("divert_to", parsed(address), review),
+        recipients_allow: recipients_allow(app, review),
         name: name?,
     };
     if checked.name == App::DEFAULT {
@@ -57,6 +62,9 @@ fn name(text: &str) -> Result<String, String> {
     }
     if name.len() > LONGEST_NAME {
         return Err(format!("{} is too long: at most {LONGEST_NAME} characters", quoted(name)));
+    }
+    if App::is_own(name) {
+        return Err(format!("{} is the relay's own mail: take another name", quoted(name)));
     }
     match name.chars().find(|&c| !(c.is_ascii_alphanumeric() || ".-_".contains(c))) {
         None => Ok(name.to_owned()),
@@ -98,12 +106,23 @@ fn account(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) ->
     None
 }
 
-fn senders(app: &Section<'_>, review: &mut Review) -> Vec<SenderPattern> {
+fn senders(app: &Section<'_>, review: &mut Review) -> Vec<AddressPattern> {
     if app.is_empty_list("senders") {
         let text = "is empty: the app could send as nobody; write who it may send as, or remove the line for anyone";
         app.problem("senders", text, review);
     }
-    app.list("senders", SenderPattern::parse, review).unwrap_or_default()
+    app.list("senders", |text| AddressPattern::parse("sender", text), review).unwrap_or_default()
+}
+
+fn recipients_allow(app: &Section<'_>, review: &mut Review) -> Vec<AddressPattern> {
+    if app.is_empty_list("recipients_allow") {
+        let text = "is empty: every mail would be held; write to whom mail may go, or remove the line for anyone";
+        app.problem("recipients_allow", text, review);
+    } else if app.has("recipients_allow") && app.has("divert_to") {
+        let text = "has no effect beside divert_to, where every mail goes instead: remove one of the two";
+        app.warning("recipients_allow", text, review);
+    }
+    app.list("recipients_allow", |text| AddressPattern::parse("recipient", text), review).unwrap_or_default()
 }
 
 fn password(app: &Section<'_>, review: &mut Review) -> Option<SecretSource> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Glob, LaneRule};
-use crate::message::Lane;
+use crate::message::{Address, Lane, SenderPolicy};
 
 /// The warnings, the file's name left out.
 fn warnings(text: &str) -> Vec<String> {
@@ -248,5 +248,52 @@ fn all_that_is_wrong_with_rules_is_said_at_once() {
             "21: app[1].lane_rule: is a text: write [[app.lane_rule]] below its [[app]], with header = \"Subject\", matches = \"*…*\" and \
              lane = \"urgent\"",
         ],
+    );
+}
+
+#[test]
+fn what_an_app_does_about_senders_and_recipients_is_read() {
+    let config = with_account(
+        "[[app]]\nname = 'erp'\nsender = 'refuse'\n\
+         [[app]]\nname = 'printers'\nsender = 'keep'\nallow = ['10.0.0.1']\n\
+         [[app]]\nname = 'staging'\nallow = ['10.0.0.2']\ndivert_to = ' dev-team@contoso.com '\n\
+         [[app]]\nname = 'default'\nrecipients_allow = ['*@contoso.com', 'dean@school.org']\n",
+    )
+    .unwrap();
+    let policies: Vec<SenderPolicy> = config.apps.iter().map(|app| app.sender).collect();
+    assert_eq!(policies, [SenderPolicy::Refuse, SenderPolicy::Keep, SenderPolicy::Rewrite]);
+    assert_eq!(config.apps[2].divert_to.as_ref().map(Address::as_str), Some("dev-team@contoso.com"));
+    let may_go = |to: &str| config.default_app.may_send_to(&Address::parse(to).unwrap());
+    assert!(may_go("Anyone@contoso.com") && may_go("dean@school.org") && !may_go("you@example.com"));
+    let binds: Vec<bool> = config.apps.iter().chain([&config.default_app]).map(|app| app.binds()).collect();
+    assert_eq!(binds, [true, false, true, true], "a user name leads out of none of these");
+}
+
+#[test]
+fn all_that_is_wrong_with_staging_is_said_at_once() {
+    assert_listing(
+        &format!(
+            "{ACCOUNT}[[app]]\nname = 'a'\nsender = 'rewrit'\ndivert_to = 'dev-team'\nrecipients_allow = []\n\
+             [[app]]\nname = 'send-test'\nsender = true\nrecipients_allow = ['contoso.com', '*']\n\
+             [[app]]\nname = 'XOAUTH2-relay'\ndivert_to = []\n"
+        ),
+        &[
+            "8: app[0].sender: \"rewrit\" is unknown; did you mean \"rewrite\"?",
+            "9: app[0].divert_to: \"dev-team\" is not an address: it needs the form name@domain",
+            "10: app[0].recipients_allow: is empty: every mail would be held; write to whom mail may go, or remove the line for anyone",
+            "12: app[1].name: \"send-test\" is the relay's own mail: take another name",
+            "13: app[1].sender: is true or false: write a text, in quotes",
+            "14: app[1].recipients_allow[0]: \"contoso.com\" is a domain: write \"*@contoso.com\" for everyone in it",
+            "14: app[1].recipients_allow[1]: \"*\" is anyone, as is no recipients at all: remove the key",
+            "16: app[2].name: \"XOAUTH2-relay\" is the relay's own mail: take another name",
+            "17: app[2].divert_to: is a list: write a text, in quotes",
+        ],
+    );
+    let both = format!("{ACCOUNT}[[app]]\nname = 'a'\ndivert_to = 'a@b.example'\nrecipients_allow = ['*@b.example']\n");
+    assert_eq!(
+        warnings(&both),
+        [
+            "9: app[0].recipients_allow: has no effect beside divert_to, where every mail goes instead: remove one of the two"
+        ]
     );
 }
