@@ -19,7 +19,7 @@ use crate::journal::Feed;
 use crate::lane::Lanes;
 use crate::message::Address;
 use crate::ops::Ops;
-use crate::outbound::{Claims, Judge, Moods, Pool, Sender, UserNames};
+use crate::outbound::{Claims, Judge, Moods, Pool, SendAs, Sender, UserNames};
 use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
@@ -100,7 +100,7 @@ impl Relay {
     ) -> anyhow::Result<Self> {
         let now = clock.now();
         let (config_sender, config) = watch::channel(Arc::new(config));
-        let Found { data_dir, store, sockets, shelf, scheduler, user_names } =
+        let Found { data_dir, store, sockets, shelf, scheduler, user_names, send_as } =
             Found::by(&config, &environment, inherited, &clock).await?;
         store.commit(Change::Running(true)).await?;
 
@@ -137,6 +137,7 @@ impl Relay {
             clock: clock.clone(),
             started_at: now,
             user_names,
+            send_as,
             logins: Arc::default(),
         };
         let pool = Pool::judging(Judge::new(ops.config.clone()));
@@ -189,6 +190,8 @@ impl Relay {
         let sent = sent_lately(&self.store, &config, self.ops.clock.now(), is_new).await?;
         let config = Arc::new(config);
         self.config.send_replace(config.clone());
+        // Whoever changes something may have granted a sender too.
+        self.ops.send_as.try_again(None);
         // An account that is new in the configuration may be one of the original, of which this is a copy: held before it can send.
         for hold in self.ops.shelf.identity().holds() {
             self.ops.schedule.tell(Event::Held(hold));
@@ -249,6 +252,7 @@ struct Found {
     shelf: VaultShelf,
     scheduler: Scheduler,
     user_names: UserNames,
+    send_as: SendAs,
 }
 
 impl Found {
@@ -271,11 +275,12 @@ impl Found {
         for change in changes {
             store.commit(change).await?;
         }
-        let user_names = UserNames::from_facts(&store.facts().await?);
+        let facts = store.facts().await?;
+        let (user_names, send_as) = (UserNames::from_facts(&facts), SendAs::from_facts(&facts));
         let taken = |account: &Arc<Account>| Some((account.mailbox.clone(), user_names.last(account)?.at));
         let taken: Vec<_> = config.accounts.iter().filter_map(taken).collect();
         let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now).with_logins(&taken, now);
-        Ok(Self { data_dir, store, sockets, shelf, scheduler, user_names })
+        Ok(Self { data_dir, store, sockets, shelf, scheduler, user_names, send_as })
     }
 }
 
@@ -289,6 +294,7 @@ fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
         clock: ops.clock.clone(),
         feed: ops.feed.clone(),
         user_names: ops.user_names.clone(),
+        send_as: ops.send_as.clone(),
         schedule: ops.schedule.clone(),
         moods: Moods::default(),
         claims: Claims::default(),

@@ -156,6 +156,7 @@ impl Ops {
     pub async fn account_release(&self, mailbox: &Address) -> Result<Released, OpsError> {
         let account = self.account(mailbox)?;
         let mailbox = account.mailbox.clone();
+        self.send_as.try_again(Some(&mailbox));
         if self.shelf.identity().foreign(&mailbox).is_some() {
             self.shelf.identity().claim(&mailbox).await.map_err(|error| OpsError::Failed(error.to_string()))?;
             // A message that left before the keeper has heard of it would be told that the account is another instance's.

@@ -22,7 +22,7 @@ use crate::config::{Account, Config};
 use crate::inbound::QueueIntake;
 use crate::journal::Feed;
 use crate::message::Address;
-use crate::outbound::UserNames;
+use crate::outbound::{SendAs, UserNames};
 use crate::schedule::Inbox;
 use crate::shelf::VaultShelf;
 use crate::signin::{LoginTools, SignIns};
@@ -35,8 +35,8 @@ pub use pace::{ForecastView, PaceView, SlowdownView, grouped};
 pub use queue::{JournalView, LaneOrder, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{
-    AccountStatus, ExpiryView, HoldView, KeyView, LoginView, PauseView, QueueCounts, RemovedAccount, SignInView,
-    Status, WarningView,
+    AccountStatus, ExpiryView, HoldView, KeyView, LoginView, PauseView, QueueCounts, RemovedAccount, SenderView,
+    SignInView, Status, WarningView,
 };
 
 /// The operations of a running relay. Cheap to clone.
@@ -62,6 +62,8 @@ pub struct Ops {
     pub started_at: Timestamp,
     /// As whom Exchange takes the logins, and when it last did.
     pub user_names: UserNames,
+    /// What Exchange takes and refuses as senders.
+    pub send_as: SendAs,
     /// Sign-ins that wait for their person.
     pub logins: Arc<Mutex<HashMap<Address, login::Pending>>>,
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::connection::Connection;
 use super::content::{Content, beginning};
 use super::error::AttemptError;
@@ -23,6 +25,10 @@ pub struct Delivery {
     pub token: Secret,
     /// What is done about a sender that the account may not send as.
     pub sender: SenderPolicy,
+    /// The senders beside the mailbox that count as permitted.
+    pub send_as: Vec<Address>,
+    /// Where the message goes instead of to its recipients.
+    pub divert_to: Option<Address>,
     /// This machine's name: for EHLO and `Received`.
     pub hostname: String,
     /// The message; its pending recipients are tried.
@@ -42,6 +48,12 @@ pub struct Attempt {
     pub submitted: bool,
     /// Whether there was a session.
     pub session: Session,
+    /// The senders other than the mailbox that it went out as.
+    pub senders: Vec<Address>,
+    /// It went to somebody else, as one recipient.
+    pub diverted: bool,
+    /// It is to be tried again at this time, and nothing of this try counts: its sender was in the way.
+    pub again_at: Option<Timestamp>,
     /// For the journal: what was rewritten, and which session carried it.
     pub notes: Vec<String>,
 }
@@ -60,7 +72,16 @@ pub enum Session {
 impl Default for Attempt {
     /// Nothing has happened yet.
     fn default() -> Self {
-        Self { result: Ok(Vec::new()), begun: false, submitted: false, session: Session::None, notes: Vec::new() }
+        Self {
+            result: Ok(Vec::new()),
+            begun: false,
+            submitted: false,
+            session: Session::None,
+            senders: Vec::new(),
+            diverted: false,
+            again_at: None,
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -80,11 +101,26 @@ impl Pool {
             Ok((rewritten, content)) => {
                 message_id = content.message_id();
                 attempt.notes.extend(rewritten.notes);
+                attempt.senders = rewritten.senders;
                 let envelope = &delivery.message.envelope;
                 let utf8_header = envelope.smtputf8 && !content.head_is_ascii();
-                let (from, to) = (rewritten.mail_from.as_ref(), pending);
-                let mail = Mail { from, envelope, to, content: &content, utf8_header };
-                self.send(&delivery, &mail, &mut attempt).await
+                // What its sender wanted to hear of its recipients is not for whoever gets it instead.
+                let instead = delivery.divert_to.clone().map(Recipient::from);
+                let places: Vec<usize> = pending.iter().map(|(place, _)| *place).collect();
+                let to = match &instead {
+                    Some(instead) => vec![(places[0], instead)],
+                    None => pending,
+                };
+                let mail = Mail { from: rewritten.mail_from.as_ref(), envelope, to, content: &content, utf8_header };
+                let result = self.send(&delivery, &mail, &mut attempt).await;
+                match &instead {
+                    Some(instead) => {
+                        attempt.diverted = true;
+                        attempt.notes.push(format!("diverted to {} (divert_to)", instead.address));
+                        result.map(|verdicts| for_all(&places, &verdicts))
+                    }
+                    None => result,
+                }
             }
             Err(source) => Err(AttemptError::Body { source }),
         };
@@ -153,16 +189,28 @@ fn finish(outcome: Outcome, attempt: &mut Attempt) -> Result<Vec<(usize, Verdict
 
 fn pending(message: &Stored) -> Vec<(usize, &Recipient)> {
     let both = message.envelope.recipients.iter().zip(&message.recipients).enumerate();
-    both.filter(|(_, (_, row))| row.state.is_pending()).map(|(place, (said, _))| (place, said)).collect()
+    both.filter(|(_, (_, row))| row.state.is_tried()).map(|(place, (said, _))| (place, said)).collect()
+}
+
+/// What came of the one delivery is what came of it for everybody whose mail it was.
+fn for_all(places: &[usize], verdicts: &[(usize, Verdict)]) -> Vec<(usize, Verdict)> {
+    let each =
+        |(_, verdict): &(usize, Verdict)| places.iter().map(|&place| (place, verdict.clone())).collect::<Vec<_>>();
+    verdicts.first().map(each).unwrap_or_default()
 }
 
 /// The message as it will leave.
 async fn prepare(delivery: &Delivery) -> std::io::Result<(Rewritten, Content)> {
     let (account, message) = (&delivery.account, &delivery.message);
     let start = beginning(&delivery.body, message.size).await?;
+    let originals: Vec<Address> = match &delivery.divert_to {
+        Some(_) => pending(message).into_iter().map(|(_, said)| said.address.clone()).collect(),
+        None => Vec::new(),
+    };
     let policy = Policy {
         sender: delivery.sender,
-        permitted: Permitted { mailbox: &account.mailbox, send_as: &account.send_as },
+        permitted: Permitted { mailbox: &account.mailbox, send_as: &delivery.send_as },
+        originals: &originals,
         hostname: &delivery.hostname,
         trace: &message.trace,
         envelope: &message.envelope,

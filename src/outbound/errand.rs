@@ -5,16 +5,16 @@ use std::sync::Arc;
 use super::attempt::Session;
 use super::login_order::{LoginOrder, Next, Refusal};
 use super::{Attempt, AttemptError, Class, Delivery, Scope, Sender, Step, judge};
-use crate::config::Account;
-use crate::message::{Address, Body, SenderPolicy};
+use crate::config::{Account, App};
+use crate::message::{Address, Body};
 use crate::schedule::Event;
 use crate::signin::{AccessToken, NoToken};
 use crate::store::{Change, Hold, HoldCause, JournalEntry, Stored};
 
 /// What the login is for.
 pub(super) enum Errand<'a> {
-    /// A message and its body.
-    Deliver(&'a Stored, &'a Body),
+    /// A message, its body, and the app whose rules hold for it.
+    Deliver(&'a Stored, &'a Body, Option<&'a App>),
     /// AUTH, then QUIT.
     Prove,
 }
@@ -46,9 +46,12 @@ impl Sender {
     ) -> Result<Done, NoToken> {
         loop {
             let user = order.user().clone();
-            let attempt = self.once(account, errand, &token, &user).await;
-            let learnt = if attempt.session == Session::New { self.logged_in(account, &user) } else { Vec::new() };
+            let mut attempt = self.once(account, errand, &token, &user).await;
+            let mut learnt = if attempt.session == Session::New { self.logged_in(account, &user) } else { Vec::new() };
             let Err(AttemptError::Login { reply, .. }) = &attempt.result else {
+                if let Errand::Deliver(_, _, app) = errand {
+                    learnt.extend(self.sender_met(account, *app, &mut attempt));
+                }
                 return Ok(Done { attempt, learnt, hold: None });
             };
             match order.refused(reply) {
@@ -72,12 +75,14 @@ impl Sender {
     async fn once(&self, account: &Arc<Account>, errand: &Errand<'_>, token: &AccessToken, user: &Address) -> Attempt {
         let hostname = self.config.borrow().hostname.clone();
         match errand {
-            Errand::Deliver(stored, body) => {
+            Errand::Deliver(stored, body, app) => {
                 let delivery = Delivery {
                     account: account.clone(),
                     user: user.clone(),
                     token: token.secret.clone(),
-                    sender: SenderPolicy::Rewrite,
+                    sender: app.map(|app| app.sender).unwrap_or_default(),
+                    send_as: self.permitted(account, *app),
+                    divert_to: app.and_then(|app| app.divert_to.clone()),
                     hostname,
                     message: (*stored).clone(),
                     body: (*body).clone(),
@@ -113,7 +118,7 @@ impl Sender {
         for change in learnt {
             // What cannot be written now is learnt again with the first login after a restart.
             if let Err(error) = self.store.commit(change).await {
-                tracing::warn!(account = %account.mailbox, %error, "could not write as whom Exchange takes the login");
+                tracing::warn!(account = %account.mailbox, %error, "could not write what was learnt of the login and the sender");
             }
         }
     }

@@ -11,14 +11,16 @@ use super::claims::Claims;
 use super::errand::{Done, Errand, Refused};
 use super::login_order::LoginOrder;
 use super::moods::{Fault, Moods};
+use super::rules;
 use super::settlement::{
     Obstacle, Terms, Then, decide, failed_verdicts, journal_line, obstacle, settled, unanswered, why_held,
 };
-use super::{Attempt, AttemptError, Class, Pool, Scope, Session, UserNames, Verdict};
+use super::{Attempt, AttemptError, Class, Pool, Scope, SendAs, Session, UserNames, Verdict};
 use crate::clock::Clock;
 use crate::config::{Account, Config};
 use crate::journal::{Feed, Happening};
 use crate::message::{Address, QueueId};
+use crate::registry;
 use crate::schedule::{Courier, Inbox, Outcome, Proved, Stop};
 use crate::signin::{NoToken, SignIns};
 use crate::store::{
@@ -46,6 +48,8 @@ pub struct Sender {
     pub feed: Feed,
     /// As whom Exchange takes the logins.
     pub user_names: UserNames,
+    /// What Exchange takes and refuses as senders.
+    pub send_as: SendAs,
     /// Who hears of each login that was taken.
     pub schedule: Inbox,
     /// Which messages have stopped their account.
@@ -77,11 +81,13 @@ impl Courier for Sender {
             self.hold_message(account, &stored, &source, self.clock.now()).await;
             return Outcome::Gone;
         };
+        let app = registry::app_named(&config, &stored.app).map(Arc::as_ref);
+        let Some(stored) = self.ruled(app, account, stored, &body).await else { return Outcome::Gone };
         let token = match self.sign_ins.token(&mailbox).await {
             Ok(token) => token,
             Err(error) => return self.without_token(account, &stored, error).await,
         };
-        match self.run(account, &Errand::Deliver(&stored, &body), token, self.order(account)).await {
+        match self.run(account, &Errand::Deliver(&stored, &body, app), token, self.order(account)).await {
             Ok(mut done) => {
                 let learnt = std::mem::take(&mut done.learnt);
                 let outcome = self.settle(&config, account, stored, done).await;
@@ -226,9 +232,14 @@ impl Sender {
             self.moods.taken(&account.mailbox, stored.id);
         }
         let terms = Terms { queue: &config.queue, in_doubt, obstacle: fault };
-        let (mut updates, next) = decide(terms, stored, verdicts, at, rand::random());
+        let (mut updates, next) = match attempt.again_at {
+            Some(due_at) => rules::once_more(stored, verdicts, due_at),
+            None => decide(terms, stored, verdicts, at, rand::random()),
+        };
+        let next = rules::held_if_only_held_are_left(next, stored, &updates);
         let stands = obstacle.filter(|_| fault != Some(Fault::Message));
         let accepted = updates.iter().filter(|update| update.state == RecipientState::Accepted).count();
+        let accepted = if attempt.diverted { accepted.min(1) } else { accepted };
         let sent = attempt.submitted.then(|| (at, u32::try_from(accepted).unwrap_or(u32::MAX)));
         let again = match next {
             Next::Wait { due_at, .. } => {
@@ -258,7 +269,7 @@ impl Sender {
     }
 
     /// The far side has answered: forgetting that would mean sending the message twice.
-    async fn write(&self, record: Record, stored: &Stored) {
+    pub(super) async fn write(&self, record: Record, stored: &Stored) {
         let id = record.id;
         self.store.insist(Change::Record(Box::new(record.clone()))).await;
         for update in record.recipients {
@@ -321,7 +332,7 @@ fn sign_in_hold(account: &Account, cause: HoldCause, error: String, codes: Vec<u
     Hold { account, cause, reply: None, error, codes, since, probe_at: None, probes: 0 }
 }
 
-fn record(
+pub(super) fn record(
     account: &Account,
     stored: &Stored,
     at: Timestamp,

@@ -163,7 +163,7 @@ pub(super) fn settled(stored: &Stored, updates: &[RecipientUpdate]) -> usize {
 
 /// Nobody answered about the message: the pending recipients stay as they are, with the reason beside them.
 pub(super) fn unanswered(stored: &Stored, why: &str) -> Vec<RecipientUpdate> {
-    let pending = stored.recipients.iter().enumerate().filter(|(_, row)| row.state.is_pending());
+    let pending = stored.recipients.iter().enumerate().filter(|(_, row)| row.state.is_tried());
     pending.map(|(index, row)| RecipientUpdate { index, state: row.state, reply: why.to_owned() }).collect()
 }
 
@@ -171,7 +171,7 @@ pub(super) fn unanswered(stored: &Stored, why: &str) -> Vec<RecipientUpdate> {
 pub(super) fn failed_verdicts(stored: &Stored, error: &AttemptError) -> Vec<(usize, Verdict)> {
     let reply = Reply::new(451, format!("4.4.2 xoauth2-relay: {error}"));
     let verdict = Verdict { scope: Scope::Message, class: Class::Later, throttle: None, row: None, reply };
-    let pending = stored.recipients.iter().enumerate().filter(|(_, row)| row.state.is_pending());
+    let pending = stored.recipients.iter().enumerate().filter(|(_, row)| row.state.is_tried());
     pending.map(|(index, _)| (index, verdict.clone())).collect()
 }
 

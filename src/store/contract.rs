@@ -502,7 +502,7 @@ pub fn messages_are_counted_by_account_and_state(subject: &mut Subject) {
     subject.commit(&[Change::Accept(Box::new(other))]);
     let count = |account: &str, state, messages, oldest, recipients, last_due| {
         let account = address(account);
-        Count { account, state, messages, oldest: at(oldest), recipients, last_due: at(last_due) }
+        Count { account, state, messages, by_rule: 0, oldest: at(oldest), recipients, last_due: at(last_due) }
     };
     let expected = [
         count("erp@contoso.com", MessageState::Waiting, 1, 9, 1, 9),

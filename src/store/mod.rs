@@ -73,9 +73,14 @@ impl RecipientState {
             .find(|state| state.as_str() == name)
     }
 
-    /// Whether an attempt has to cover it.
+    /// Whether it is still to be settled.
     pub fn is_pending(self) -> bool {
         matches!(self, Self::Waiting | Self::Held | Self::InDoubt)
+    }
+
+    /// Whether an attempt tries it: one that is held waits for somebody to change something.
+    pub fn is_tried(self) -> bool {
+        matches!(self, Self::Waiting | Self::InDoubt)
     }
 }
 
@@ -277,6 +282,8 @@ pub struct Count {
     pub state: MessageState,
     /// How many messages.
     pub messages: u64,
+    /// Those of them of which some recipient is held: a rule keeps it back on purpose. Only counted among held messages.
+    pub by_rule: u64,
     /// The arrival of the oldest of them.
     pub oldest: Timestamp,
     /// Recipients still to be served.

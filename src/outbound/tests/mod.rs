@@ -136,6 +136,8 @@ fn delivery(upstream: &Upstream, recipients: &[&str], message: impl Into<Bytes>)
         user: address("lms@contoso.com"),
         token: token(),
         sender: SenderPolicy::Rewrite,
+        send_as: Vec::new(),
+        divert_to: None,
         hostname: "relay.contoso.com".to_owned(),
         message: stored(recipients, message.len()),
         body: Body::Inline(message),

@@ -26,6 +26,10 @@ pub const COUNTS: &str =
     "SELECT account, state, count(*) AS messages, min(id) AS first, sum(pending) AS recipients, max(due_at) AS last_due
      FROM message GROUP BY account, state";
 
+/// Held messages are few, but for a copy of a program that may send to nobody: then it is a look into the recipients' key for each.
+const HELD_BY_RULE: &str = "SELECT count(*) AS messages FROM message WHERE account = ?1 AND state = 'held'
+         AND EXISTS (SELECT 1 FROM recipient WHERE recipient.message = message.id AND recipient.state = 'held')";
+
 /// Jumps from account to account in the index instead of reading all of it.
 pub const ACCOUNTS: &str = "WITH RECURSIVE found (account) AS (
          SELECT (SELECT min(account) FROM message)
@@ -320,9 +324,18 @@ fn count(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Count> {
     let mut select = sql.prepare_cached("SELECT mailbox, received_at FROM message WHERE id = ?1")?;
     let (account, oldest) =
         select.query_row([first], |row| Ok((address(row, "mailbox")?, timestamp(row.get("received_at")?)?)))?;
+    let state = named(row, "state", MessageState::parse)?;
+    let by_rule = match state {
+        MessageState::Held => {
+            let key: String = row.get("account")?;
+            sql.prepare_cached(HELD_BY_RULE)?.query_row([key], |row| unsigned(row, "messages"))?
+        }
+        MessageState::Waiting | MessageState::Dead => 0,
+    };
     Ok(Count {
         account,
-        state: named(row, "state", MessageState::parse)?,
+        state,
+        by_rule,
         messages: unsigned(row, "messages")?,
         oldest,
         recipients: unsigned(row, "recipients")?,
