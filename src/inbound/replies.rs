@@ -311,18 +311,24 @@ pub(super) fn logged_out() -> Reply {
 }
 
 pub(super) fn sender_refused(refused: &Refused) -> Reply {
-    let Refused { app, sender, said_in } = refused;
-    let text = format!(
-        "5.7.60 {said_in} <{}> is not among the senders of the app {app}: add it to \"senders\" of that [[app]], or change the \
-         sender in the program",
-        ascii(sender.as_str()),
-    );
+    let Refused { app, sender, said_in, mailbox } = refused;
+    let sender = ascii(sender.as_str());
+    let text = match mailbox {
+        None => format!(
+            "5.7.60 {said_in} <{sender}> is not among the senders of the app {app}: add it to \"senders\" of that [[app]], or change the \
+             sender in the program"
+        ),
+        Some(mailbox) => format!(
+            "5.7.60 {said_in} <{sender}> is not the mailbox {mailbox} nor in its send_as: grant it Send As in Exchange and add it to \
+             send_as, or send as the mailbox, or set sender = \"rewrite\" for the app {app}"
+        ),
+    };
     Reply::new(550, text)
 }
 
 pub(super) fn sender_unseen(app: &str) -> Reply {
     let text = format!(
-        "5.7.60 the header is longer than {} KiB: its senders cannot be compared with \"senders\" of the app {app}",
+        "5.7.60 the header is longer than {} KiB: its senders cannot be compared with those that the app {app} may have",
         crate::store::INLINE_LIMIT / 1024
     );
     Reply::new(550, text)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::head::Head;
 use super::session::{Mail, Outcome};
 use crate::config::{Account, App, Config, Passwords};
-use crate::message::Address;
+use crate::message::{Address, Permitted, SenderPolicy};
 use crate::registry;
 
 /// Where a message comes from and goes.
@@ -19,7 +19,7 @@ pub(crate) struct Route {
     pub(crate) account: Arc<Account>,
 }
 
-/// A sender that is not among the app's.
+/// A sender that is not among the app's, or that its account may not send as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The app's name.
@@ -28,6 +28,8 @@ pub struct Refused {
     pub sender: Address,
     /// Where it was said.
     pub said_in: SaidIn,
+    /// The mailbox that may not send as it; `None`: the app itself may not.
+    pub mailbox: Option<Address>,
 }
 
 /// Where a sender was said.
@@ -41,8 +43,11 @@ pub enum SaidIn {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { app, sender, said_in } = self;
-        write!(f, "{said_in} <{sender}> is not among the senders of the app {app}")
+        let Self { app, sender, said_in, mailbox } = self;
+        match mailbox {
+            None => write!(f, "{said_in} <{sender}> is not among the senders of the app {app}"),
+            Some(mailbox) => write!(f, "{said_in} <{sender}> is nobody that {mailbox} may send as"),
+        }
     }
 }
 
@@ -78,20 +83,31 @@ pub(crate) fn route_of(
     sender: Option<&Address>,
     head: &Head,
 ) -> Result<Route, Outcome> {
-    may_send(app, sender, head)?;
+    if !app.senders.is_empty() {
+        all_are(app, sender, head, None, |sender| app.may_send_as(sender))?;
+    }
     let account = registry::account_for(config, app, user, sender, head.from.first()).ok_or(Outcome::NoAccount)?;
+    if app.sender == SenderPolicy::Refuse {
+        let permitted = Permitted { mailbox: &account.mailbox, send_as: &account.send_as };
+        all_are(app, sender, head, Some(&account.mailbox), |sender| permitted.allows(sender))?;
+    }
     Ok(Route { app: Arc::clone(app), account: Arc::clone(account) })
 }
 
-fn may_send(app: &App, sender: Option<&Address>, head: &Head) -> Result<(), Outcome> {
-    if app.senders.is_empty() {
-        return Ok(());
-    }
+/// Whether everybody is allowed whom MAIL FROM and `From` name. The null sender names nobody.
+fn all_are(
+    app: &App,
+    sender: Option<&Address>,
+    head: &Head,
+    mailbox: Option<&Address>,
+    is_allowed: impl Fn(&Address) -> bool,
+) -> Result<(), Outcome> {
     let in_envelope = sender.map(|sender| (sender, SaidIn::Envelope));
     let in_header = head.from.iter().map(|sender| (sender, SaidIn::Header));
     for (sender, said_in) in in_envelope.into_iter().chain(in_header) {
-        if !app.may_send_as(sender) {
-            return Err(Outcome::Sender(Refused { app: app.name.clone(), sender: sender.clone(), said_in }));
+        if !is_allowed(sender) {
+            let (app, sender, mailbox) = (app.name.clone(), sender.clone(), mailbox.cloned());
+            return Err(Outcome::Sender(Refused { app, sender, said_in, mailbox }));
         }
     }
     if head.is_whole { Ok(()) } else { Err(Outcome::SenderUnseen(app.name.clone())) }
@@ -151,6 +167,33 @@ mod tests {
         ] {
             assert_eq!(refused(sender, header).as_deref(), why, "{sender} {header}");
         }
+    }
+
+    #[test]
+    fn an_app_that_is_to_be_refused_may_send_only_as_what_its_account_may() {
+        let app = "[[app]]\nname = 'erp'\nsender = 'refuse'\n";
+        let config = testing::config_with(app);
+        let mailbox = config.accounts[0].mailbox.clone();
+        for (sender, header, refused) in [
+            (mailbox.as_str(), format!("From: ERP <{mailbox}>"), None),
+            ("", "From: root (Cron Daemon)".to_owned(), None),
+            (mailbox.as_str(), "Subject: no From".to_owned(), None),
+            ("bob@school.org", format!("From: {mailbox}"), Some((SaidIn::Envelope, "bob@school.org"))),
+            ("", "From: bob@school.org".to_owned(), Some((SaidIn::Header, "bob@school.org"))),
+        ] {
+            let head = Head::read(format!("{header}\r\n\r\nbody").as_bytes());
+            match (route(&config, Passwords::Any, &mail(sender, None), &head), refused) {
+                (Ok(_), None) => {}
+                (Err(Outcome::Sender(found)), Some((said_in, address))) => {
+                    assert_eq!((found.said_in, found.sender.as_str()), (said_in, address));
+                    assert_eq!(found.mailbox.as_ref(), Some(&mailbox));
+                }
+                (other, _) => panic!("{header}: {other:?}"),
+            }
+        }
+        let head = Head::read(b"X: never ends");
+        let endless = route(&config, Passwords::Any, &mail("", None), &head);
+        assert_eq!(endless, Err(Outcome::SenderUnseen("erp".into())));
     }
 
     #[test]

@@ -256,7 +256,7 @@ fn a_chunk_that_is_not_taken_ends_the_message() {
 fn the_log_names_a_refused_sender_and_its_app_as_the_reply_does() {
     let sender = Address::parse("a@b.example").unwrap();
     for (said_in, words) in [(SaidIn::Envelope, "MAIL FROM"), (SaidIn::Header, "From")] {
-        let refused = Refused { app: "moodle".into(), sender: sender.clone(), said_in };
+        let refused = Refused { app: "moodle".into(), sender: sender.clone(), said_in, mailbox: None };
         let why = Outcome::Sender(refused.clone()).to_string();
         assert_eq!(why, format!("{words} <a@b.example> is not among the senders of the app moodle"));
         let Event::Reply(reply) = session().on_body(Outcome::Sender(refused)) else { panic!("no reply") };
@@ -267,7 +267,7 @@ fn the_log_names_a_refused_sender_and_its_app_as_the_reply_does() {
 #[test]
 fn no_outcome_of_a_body_is_left_without_words() {
     let sender = Address::parse("a@b.example").unwrap();
-    let refused = Refused { app: "moodle".into(), sender, said_in: SaidIn::Header };
+    let refused = Refused { app: "moodle".into(), sender, said_in: SaidIn::Header, mailbox: None };
     for (outcome, code) in [
         (Outcome::TooLarge, 552),
         (Outcome::Full, 452),
