@@ -26,6 +26,8 @@ const TOO_LONG: Duration = Duration::from_hours(24);
 const FAR_TOO_LONG: Duration = Duration::from_hours(30);
 /// A certificate that is being replaced, a disk that is being tidied.
 const MOMENT: Duration = Duration::from_mins(2);
+/// So many refused senders of one account are told of, each by itself; `account show` has all.
+const SENDERS_TOLD: usize = 5;
 /// Days left at which a countdown is told.
 const THRESHOLDS: [u64; 5] = [30, 14, 7, 3, 1];
 /// The stage of a countdown behind the last threshold.
@@ -110,7 +112,7 @@ fn of_account(account: &AccountStatus, mailbox: &Address, now: Timestamp) -> Vec
             .or_else(|| unreachable(account, mailbox))
             .or_else(|| unproven(account, mailbox)),
     };
-    standstill.into_iter().chain(message_held(account, mailbox)).collect()
+    standstill.into_iter().chain(message_held(account, mailbox)).chain(senders_refused(account, mailbox)).collect()
 }
 
 fn held(account: &AccountStatus, hold: &HoldView, mailbox: &Address) -> Trouble {
@@ -228,8 +230,29 @@ fn unproven(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
     })
 }
 
+/// A program that may send in any name can have any number of them refused.
+fn senders_refused<'a>(account: &'a AccountStatus, mailbox: &'a Address) -> impl Iterator<Item = Trouble> + 'a {
+    let refused = account.senders.iter().filter(|sender| sender.state == "refused");
+    refused.take(SENDERS_TOLD).map(move |sender| Trouble {
+        cause: Cause { subject: Some(sender.address.clone()), ..Cause::of(Kind::SenderRefused, mailbox) },
+        severity: Severity::Warning,
+        stage: 0,
+        settles_after: Duration::ZERO,
+        since: Some(sender.since),
+        ends: None,
+        title: format!("Exchange does not let {mailbox} send as {}", sender.address),
+        text: "Its mail leaves as the mailbox meanwhile; of an app with sender = \"keep\" or \"refuse\" it is refused"
+            .to_owned(),
+        waiting: None,
+        error: sender.reply.clone(),
+        codes: Vec::new(),
+        todo: sender.remedy.clone().unwrap_or_default(),
+    })
+}
+
+/// What `recipients_allow` keeps back is kept back on purpose.
 fn message_held(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
-    let held = account.queue.held;
+    let held = account.queue.held.saturating_sub(account.queue.held_by_rule);
     (held > 0).then(|| Trouble {
         cause: Cause::of(Kind::MessageHeld, mailbox),
         severity: Severity::Critical,

@@ -30,6 +30,8 @@ pub enum Kind {
     ClockSkew,
     /// Most of the recipients that a login may write to in a day are used.
     DayNearlyUsed,
+    /// Exchange refuses a sender that mail is to leave as.
+    SenderRefused,
     /// A part of the relay has failed, and the relay has to be started again.
     Broken,
 }
@@ -46,6 +48,7 @@ impl Kind {
         Self::ListenerCertificate,
         Self::ClockSkew,
         Self::DayNearlyUsed,
+        Self::SenderRefused,
         Self::Broken,
     ];
 
@@ -62,6 +65,7 @@ impl Kind {
             Self::ListenerCertificate => "listener_certificate",
             Self::ClockSkew => "clock_skew",
             Self::DayNearlyUsed => "day_nearly_used",
+            Self::SenderRefused => "sender_refused",
             Self::Broken => "broken",
         }
     }
@@ -127,6 +131,10 @@ impl Cause {
             Kind::ClientCertificate => format!("The certificate that signs in {whose} no longer ends soon"),
             Kind::ClockSkew => "This machine's clock is right again".to_owned(),
             Kind::DayNearlyUsed => format!("{whose} has used less than 80 % of its recipients a day for a whole day"),
+            Kind::SenderRefused => {
+                let sender = self.subject.as_deref().unwrap_or("a sender");
+                format!("Exchange no longer refuses mail of {whose} from {sender}")
+            }
             Kind::ListenerCertificate => {
                 format!("The certificate {} no longer ends soon", self.subject.as_deref().unwrap_or("of a listener"))
             }

@@ -81,6 +81,9 @@ pub(in crate::cli) fn account(detail: &AccountDetail, now: Timestamp) -> String 
     let mut sheet = Sheet { text: account_sheet(&detail.status, now) };
     sheet.line("through", &detail.smtp);
     sheet.some("may send as", Some(&detail.send_as.join(", ")));
+    for sender in detail.status.senders.iter().filter(|sender| sender.state == "accepted") {
+        sheet.line("sent as", &format!("{}, accepted since {}", sender.address, both(sender.since, now)));
+    }
     sheet.some("tenant", Some(&detail.tenant));
     sheet.line("client id", &detail.client_id);
     sheet.line("token from", &detail.token_url);
@@ -119,6 +122,13 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
     login_lines(&mut sheet, account, now);
     for (n, warning) in account.warnings.iter().enumerate() {
         sheet.line(if n == 0 { "warning" } else { "" }, &format!("{}. Then: {}", warning.text, warning.remedy));
+    }
+    let refused = account.senders.iter().filter(|sender| sender.state == "refused");
+    for (n, sender) in refused.enumerate() {
+        let since = both(sender.since, now);
+        let remedy = sender.remedy.as_deref().unwrap_or_default();
+        sheet.line(if n == 0 { "sender" } else { "" }, &format!("{} refused since {since}: {remedy}", sender.address));
+        sheet.some("", sender.reply.as_deref().map(|reply| format!("Exchange says: {reply}")).as_deref());
     }
     for (n, line) in account.expires.iter().map(|expiry| ends(expiry, now)).enumerate() {
         sheet.line(if n == 0 { "expires" } else { "" }, &line);
@@ -183,8 +193,12 @@ fn counts(queue: &QueueCounts, now: Timestamp) -> String {
     if let Some(oldest) = queue.oldest {
         parts.push(format!("the oldest since {}", both(oldest, now)));
     }
-    if queue.held > 0 {
-        parts.push(format!("{} held one by one", queue.held));
+    let by_rule = queue.held_by_rule;
+    if queue.held > by_rule {
+        parts.push(format!("{} held one by one", queue.held - by_rule));
+    }
+    if by_rule > 0 {
+        parts.push(format!("{by_rule} held by recipients_allow"));
     }
     if queue.dead > 0 {
         parts.push(format!("{} dead", queue.dead));

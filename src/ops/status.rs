@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::expiry::{Expiry, expiries};
 use super::pace::{ForecastView, PaceView, forecasts};
 use super::{Ops, OpsError};
-use crate::config::{Account, Grant, Provider, ReplyRule};
-use crate::message::Address;
-use crate::outbound::LastLogin;
+use crate::config::{Account, Config, Grant, Provider, ReplyRule};
+use crate::message::{Address, SenderPolicy};
 use crate::outbound::replies::explain_hold;
+use crate::outbound::{LastLogin, SenderStanding};
 use crate::schedule::Standing;
 use crate::shelf::KEY_FACT;
 use crate::signin::{Advice, SignInStatus};
@@ -67,6 +67,9 @@ pub struct QueueCounts {
     pub waiting: u64,
     /// Held one by one.
     pub held: u64,
+    /// Those of them that are kept back by `recipients_allow`, on purpose.
+    #[serde(default)]
+    pub held_by_rule: u64,
     /// Dead letters: refused for good or given up on, kept.
     pub dead: u64,
     /// The arrival of the oldest one waiting.
@@ -127,6 +130,26 @@ pub struct AccountStatus {
     /// By how many seconds this machine's clock is ahead of the token endpoint's (negative: behind), if it is wrong.
     #[serde(default)]
     pub clock_ahead_seconds: Option<i64>,
+    /// What Exchange has lately said of senders other than the mailbox itself.
+    #[serde(default)]
+    pub senders: Vec<SenderView>,
+}
+
+/// How a sender other than the mailbox stands with Exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderView {
+    /// Which.
+    pub address: String,
+    /// `accepted` or `refused`.
+    pub state: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When Exchange last said so.
+    pub last: Timestamp,
+    /// What it said when it refused it.
+    pub reply: Option<String>,
+    /// What to type if it is refused.
+    pub remedy: Option<String>,
 }
 
 /// Something that ends.
@@ -234,6 +257,7 @@ impl Ops {
             let mut status = account_status(account, queue, standing, sign_in, last_login, &expiries, forecast);
             let hold = standing.and_then(|standing| standing.hold.as_ref());
             status.hold = hold.map(|hold| hold_view(hold, sign_in, account, &config.replies));
+            status.senders = senders(&config, account, self.send_as.standings(&account.mailbox, now));
             status
         });
         let accounts = accounts.collect();
@@ -274,7 +298,10 @@ impl QueueCounts {
                 self.recipients += count.recipients;
                 self.last_due = self.last_due.max(Some(count.last_due));
             }
-            MessageState::Held => self.held += count.messages,
+            MessageState::Held => {
+                self.held += count.messages;
+                self.held_by_rule += count.by_rule;
+            }
             MessageState::Dead => self.dead += count.messages,
         }
     }
@@ -283,6 +310,7 @@ impl QueueCounts {
         Self {
             waiting: self.waiting + other.waiting,
             held: self.held + other.held,
+            held_by_rule: self.held_by_rule + other.held_by_rule,
             dead: self.dead + other.dead,
             oldest: earlier(self.oldest, other.oldest),
             recipients: self.recipients + other.recipients,
@@ -332,7 +360,35 @@ fn account_status(
         expires: expires(expiries, Some(&account.mailbox)),
         warnings: sign_in.map(|sign_in| warnings(sign_in, account.provider)).unwrap_or_default(),
         clock_ahead_seconds: sign_in.and_then(|sign_in| sign_in.clock_skew).map(|ahead| ahead.as_secs()),
+        senders: Vec::new(),
     }
+}
+
+/// Those that mail may still leave as: what was taken out of the configuration concerns nobody any more.
+fn senders(config: &Config, account: &Account, standings: Vec<SenderStanding>) -> Vec<SenderView> {
+    let any = config.apps.iter().chain([&config.default_app]).any(|app| app.sender == SenderPolicy::Keep);
+    let concerns = |standing: &SenderStanding| any || account.send_as.contains(&standing.sender);
+    let view = |standing: SenderStanding| SenderView {
+        address: standing.sender.to_string(),
+        state: if standing.refused.is_some() { "refused" } else { "accepted" }.to_owned(),
+        since: standing.since,
+        last: standing.last,
+        remedy: standing.refused.is_some().then(|| grant_send_as(account, &standing.sender)),
+        reply: standing.refused,
+    };
+    standings.into_iter().filter(concerns).map(view).collect()
+}
+
+fn grant_send_as(account: &Account, sender: &Address) -> String {
+    let Account { mailbox, login, .. } = account;
+    let grant = match account.provider {
+        Provider::Microsoft => {
+            format!("grant Send As with: Add-RecipientPermission {sender} -Trustee {login} -AccessRights SendAs")
+        }
+        Provider::Google => format!("add {sender} as a \"Send mail as\" address of {mailbox}"),
+        Provider::Custom => format!("let {login} send as {sender} at the provider"),
+    };
+    format!("{grant}; then: xoauth2-relay account release {mailbox}")
 }
 
 fn expires(expiries: &[Expiry], account: Option<&Address>) -> Vec<ExpiryView> {

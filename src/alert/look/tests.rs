@@ -51,6 +51,7 @@ fn account() -> AccountStatus {
         last_login: None,
         next_probe: None,
         probe_trouble: None,
+        senders: Vec::new(),
     }
 }
 

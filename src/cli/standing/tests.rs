@@ -48,6 +48,7 @@ fn good(mailbox: &str) -> AccountStatus {
         expires: Vec::new(),
         warnings: Vec::new(),
         clock_ahead_seconds: None,
+        senders: Vec::new(),
     }
 }
 
