@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Held,
         Self::SignInTrouble,
         Self::Unreachable,

@@ -497,4 +497,31 @@ mod tests {
         assert!(!says_nothing(&hold(HoldCause::Manual, "")));
         assert!(!says_nothing(&hold(HoldCause::SignIn, "")));
     }
+
+    #[test]
+    fn a_refused_sender_comes_with_what_to_type_unless_nothing_leaves_as_it_any_more() {
+        let noreply = Address::parse("noreply@contoso.com").unwrap();
+        let account = Account {
+            provider: Provider::Microsoft,
+            send_as: vec![noreply.clone()],
+            ..crate::config::testing::account("help@contoso.com", "svc@contoso.com")
+        };
+        let config = crate::config::testing::config(vec![account.clone()]);
+        let standing = |sender: &Address| SenderStanding {
+            sender: sender.clone(),
+            refused: Some("554 5.2.252 SendAsDenied".to_owned()),
+            since: Timestamp::UNIX_EPOCH,
+            last: Timestamp::UNIX_EPOCH,
+        };
+        let views = senders(&config, &account, vec![standing(&noreply), standing(&account.login)]);
+        let [view] = &views[..] else { panic!("{views:?}") };
+        assert_eq!((view.address.as_str(), view.state.as_str()), ("noreply@contoso.com", "refused"));
+        assert_eq!(
+            view.remedy.as_deref(),
+            Some(
+                "grant Send As with: Add-RecipientPermission noreply@contoso.com -Trustee svc@contoso.com -AccessRights SendAs; then: \
+                 xoauth2-relay account release help@contoso.com"
+            )
+        );
+    }
 }

@@ -264,3 +264,26 @@ fn four_fifths_of_the_day_are_a_warning_once_for_a_login() {
     status.accounts.iter_mut().for_each(|account| account.pace.last_day = 7_999);
     assert!(look(&status, &[], true, now()).troubles.is_empty());
 }
+
+#[test]
+fn a_sender_that_is_refused_is_a_warning_of_its_own_and_what_is_held_on_purpose_is_none() {
+    let sender = |n: usize, state: &str| crate::ops::SenderView {
+        address: format!("user{n}@contoso.com"),
+        state: state.to_owned(),
+        since: now() - hours(50),
+        last: now() - hours(1),
+        reply: Some("554 5.2.252 SendAsDenied".to_owned()),
+        remedy: Some("grant it".to_owned()),
+    };
+    let senders = vec![sender(0, "refused"), sender(1, "accepted"), sender(2, "refused")];
+    let held = QueueCounts { held: 7, held_by_rule: 7, ..QueueCounts::default() };
+    let seen = looked(AccountStatus { senders, queue: held, ..account() });
+    let subjects: Vec<_> = seen.troubles.iter().map(|trouble| trouble.cause.subject.as_deref().unwrap()).collect();
+    assert_eq!(subjects, ["user0@contoso.com", "user2@contoso.com"]);
+    let trouble = &seen.troubles[0];
+    assert_eq!((trouble.cause.kind, trouble.severity), (Kind::SenderRefused, Severity::Warning));
+    assert_eq!(trouble.title, "Exchange does not let lms@contoso.com send as user0@contoso.com");
+    assert_eq!((trouble.since, trouble.todo.as_str()), (Some(now() - hours(50)), "grant it"));
+    let many = (0..40).map(|n| sender(n, "refused")).collect();
+    assert_eq!(looked(AccountStatus { senders: many, ..account() }).troubles.len(), SENDERS_TOLD);
+}
