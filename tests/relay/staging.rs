@@ -45,7 +45,7 @@ async fn diverted_mail_goes_to_one_address_and_tells_whom_it_was_for() {
     rig.submit(MAILBOX, &PEOPLE, MAIL).await;
     let accepted = rig.until_accepted(1).await;
     assert_eq!(accepted[0].recipients, [DEV], "once, also after a try that failed");
-    let fields: String = PEOPLE.iter().map(|one| format!("X-Original-To: {one}\r\n")).collect();
+    let fields = PEOPLE.map(|one| format!("X-Original-To: {one}\r\n")).concat();
     assert_eq!(String::from_utf8_lossy(without_received(&accepted[0].bytes)), format!("{fields}{MAIL}"));
     rig.until_queue_is_empty().await;
     let received = String::from_utf8_lossy(&accepted[0].bytes).into_owned();
