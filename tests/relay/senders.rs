@@ -76,10 +76,11 @@ async fn moodle_with_handlebounces_and_teachers_own_addresses_leaves_as_the_mail
         "[('Зоя Петрова (via LMS)', 'lms@contoso.com')] ['forum-reply@school.example'] Übung 2: Grüße",
         "[('Nicht antworten (via LMS)', 'noreply@contoso.com')] [] Übung 3: Grüße",
     ];
-    for (read, wanted) in read.iter().zip(wanted) {
-        assert_eq!(read, wanted);
-    }
+    // They leave through several sessions at once.
     assert_eq!(read.len(), 3);
+    for wanted in wanted {
+        assert!(read.iter().any(|read| read == wanted), "{wanted} is not among {read:#?}");
+    }
     rig.stop().await;
 }
 
