@@ -56,6 +56,10 @@ fn account() -> AccountStatus {
 }
 
 fn looked(account: AccountStatus) -> Looked {
+    looked_at(vec![account])
+}
+
+fn looked_at(accounts: Vec<AccountStatus>) -> Looked {
     let status = Status {
         version: String::new(),
         hostname: String::new(),
@@ -63,7 +67,7 @@ fn looked(account: AccountStatus) -> Looked {
         key: None,
         queue: QueueCounts::default(),
         forecast: None,
-        accounts: vec![account],
+        accounts,
         removed_accounts: Vec::new(),
         expires: Vec::new(),
     };
@@ -286,4 +290,25 @@ fn a_sender_that_is_refused_is_a_warning_of_its_own_and_what_is_held_on_purpose_
     assert_eq!((trouble.since, trouble.todo.as_str()), (Some(now() - hours(50)), "grant it"));
     let many = (0..40).map(|n| sender(n, "refused")).collect();
     assert_eq!(looked(AccountStatus { senders: many, ..account() }).troubles.len(), SENDERS_TOLD);
+}
+
+#[test]
+fn what_has_stopped_a_whole_tenant_is_told_once() {
+    let blocked = |mailbox: &str, cause, since| AccountStatus {
+        mailbox: mailbox.to_owned(),
+        queue: waiting(3),
+        hold: Some(HoldView { reply: Some("550 5.7.705 Access denied".to_owned()), since, ..hold(cause) }),
+        ..account()
+    };
+    let looked = looked_at(vec![
+        blocked(MAILBOX, HoldCause::Blocked, now()),
+        blocked("erp@contoso.com", HoldCause::Blocked, now()),
+        blocked("it@fabrikam.com", HoldCause::Blocked, now() - hours(1)),
+        blocked("hr@contoso.com", HoldCause::Quota, now()),
+    ]);
+    let told: Vec<_> = looked.troubles.iter().map(|trouble| trouble.cause.account.as_ref().unwrap().as_str()).collect();
+    assert_eq!(told, [MAILBOX, "it@fabrikam.com", "hr@contoso.com"]);
+    assert!(looked.troubles[0].text.ends_with(". It has stopped erp@contoso.com too"), "{}", looked.troubles[0].text);
+    assert_eq!(looked.troubles.iter().map(|trouble| trouble.waiting).collect::<Vec<_>>(), [Some(6), Some(3), Some(3)]);
+    assert!(looked.usable.is_empty());
 }
