@@ -52,7 +52,7 @@ fn all_that_is_wrong_with_rows_is_said_at_once() {
             r#"24: reply[3].phase: has a phase in which nothing is said of a message yet: write "mail", "rcpt", "data" or "data_end", or another scope"#,
             r#"27: reply[3].cause: belongs to class = "held": remove it, or write that class"#,
             r#"31: reply[4].scope: cannot be refused: only a message or a recipient can; write class = "held" to stop the account"#,
-            r#"35: reply[5].scope: cannot be held: write scope = "account", "tenant" or "connection", or class = "later""#,
+            r#"36: reply[5].scope: cannot be held: write scope = "account", "tenant" or "connection", or class = "later""#,
         ],
     );
 }
