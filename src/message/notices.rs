@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::Address;
+
 /// RFC 3461 section 4.4: the longest ENVID in octets.
 const MAX_ENVID: usize = 100;
 /// RFC 3461 section 4.2: the longest ORCPT in octets.
@@ -107,6 +109,15 @@ impl OriginalRecipient {
         (value.len() <= MAX_ORCPT && is_xtext(&value[kind.len() + 1..])).then_some(Self(value))
     }
 
+    /// This address, for mail that goes to another one from now on. `None` if it is too long to be said.
+    pub fn of(address: &Address) -> Option<Self> {
+        if address.is_ascii() {
+            return Self::parse(&format!("rfc822;{}", xtext(address.as_str())));
+        }
+        // A backslash begins what stands for a character that is not ASCII (RFC 6533 section 3).
+        Self::parse(&format!("utf-8;{}", xtext(&address.as_str().replace('\\', r"\x{5C}"))))
+    }
+
     /// As it came, `type;address` with the address in xtext.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -135,6 +146,15 @@ fn is_xtext(text: &str) -> bool {
         }
     }
     !text.is_empty()
+}
+
+/// ASCII as xtext; what is not ASCII stays as it is.
+fn xtext(text: &str) -> String {
+    let encoded = |c: char| match c {
+        '+' | '=' | ' ' => format!("+{:02X}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(encoded).collect()
 }
 
 /// `utf-8-addr-xtext` of RFC 6533 section 3: `\x{HEX}` for what is not ASCII.
@@ -181,6 +201,20 @@ mod tests {
             ["", "a=b", "a+", "a+4", "a+2b", "a+G0", "a++0", "a b", "é", "a+0D+0A", "a+00", "a+7F", "a+E9", &long]
         {
             assert_eq!(EnvelopeId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_becomes_the_original_recipient_of_mail_that_goes_elsewhere() {
+        for (address, kept) in [
+            ("Bob@example.com", "rfc822;Bob@example.com"),
+            ("b+c=d@example.com", "rfc822;b+2Bc+3Dd@example.com"),
+            ("\"a b\"@example.com", "rfc822;\"a+20b\"@example.com"),
+            ("grün@example.com", "utf-8;gr\\x{FC}n@example.com"),
+            ("\"\\ü\"@example.com", "utf-8;\"\\x{5C}\\x{FC}\"@example.com"),
+        ] {
+            let original = OriginalRecipient::of(&Address::parse(address).unwrap());
+            assert_eq!(original.as_ref().map(OriginalRecipient::as_str), Some(kept), "{address}");
         }
     }
 

@@ -67,6 +67,42 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Waiting messages are held until a person decides. An attempt under way ends as it will; if it leaves something to be done, the
+    /// message stays held.
+    HoldMessages {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Held messages wait again, due now, and so do their held recipients; the tries they have had still count.
+    ReleaseMessages {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Waiting messages become dead letters, with their recipients as they are: a retry goes on where they were.
+    GiveUp {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// When.
+        at: Timestamp,
+        /// Who gave them up and why, for the journal.
+        why: String,
+    },
+    /// A message goes to another address instead of one that does not have it yet: the new one waits, and keeps the old one as its original
+    /// recipient (RFC 3461). A dead letter waits again. No attempt at the message may be under way: its answer would be about the old one.
+    Readdress {
+        /// Which message.
+        id: QueueId,
+        /// Whom it does not go to any more.
+        from: Address,
+        /// Whom it goes to.
+        to: Address,
+        /// When.
+        at: Timestamp,
+    },
     /// The waiting messages of an account are due now; the tries they have had still count.
     Wake {
         /// Its mailbox.
@@ -155,7 +191,7 @@ pub enum Next {
     /// Every recipient was settled: to the archive. If one is still pending, the message is held instead: mail is not dropped
     /// because of a wrong sum.
     Archive,
-    /// Once more.
+    /// Once more, unless a person has held the message or given it up while the attempt ran: then it stays so.
     Wait {
         /// Not before.
         due_at: Timestamp,

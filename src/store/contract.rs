@@ -67,6 +67,10 @@ macro_rules! suite {
             a_deleted_message_leaves_its_story
             a_moved_message_waits_for_the_other_account
             a_message_changes_its_lane_and_its_story_says_why
+            a_held_message_is_released_by_a_person_alone
+            what_is_given_up_while_it_is_tried_stays_a_dead_letter
+            a_readdressed_recipient_waits_under_its_new_address
+            what_cannot_be_readdressed_stays_as_it_is
             the_list_goes_on_from_an_id
             a_hold_is_journalled_once_and_released_once
             the_last_sign_in_counts
@@ -331,6 +335,99 @@ pub fn a_message_changes_its_lane_and_its_story_says_why(subject: &mut Subject) 
     subject.commit(&[Change::Delete { ids: vec![id(1)], at: at(20) }]);
     let archived = subject.read().archived(id(1)).unwrap().unwrap();
     assert_eq!((archived.lane, archived.lane_why), (stored.lane, stored.lane_why));
+}
+
+pub fn a_held_message_is_released_by_a_person_alone(subject: &mut Subject) {
+    use RecipientState::{Accepted, Held, InDoubt, Refused, Waiting};
+
+    let all = ["a@example.com", "b@example.com", "c@example.com", "d@example.com"];
+    subject.commit(&[accept(1, &all), accept(2, &["a@example.com"]), accept(3, &["a@example.com"])]);
+    subject.commit(&[recorded(3, 10, &[], Next::Dead)]);
+    subject.commit(&[Change::HoldMessages { ids: vec![id(1), id(3), id(9)], at: at(20) }]);
+    assert_eq!((subject.state(1), subject.state(3)), (MessageState::Held, MessageState::Dead));
+    assert_eq!(subject.window(10), [id(2)]);
+
+    // The attempt that was under way.
+    let answers = [(0, Accepted), (1, Refused), (2, Held), (3, InDoubt)];
+    subject.commit(&[recorded(1, 30, &answers, wait(500)), Change::Wake { account: lms(), at: at(31) }]);
+    assert_eq!(subject.state(1), MessageState::Held);
+    assert_eq!(subject.recipients(1), [Accepted, Refused, Held, InDoubt]);
+
+    subject.commit(&[Change::ReleaseMessages { ids: vec![id(1), id(2), id(3), id(9)], at: at(40) }]);
+    assert_eq!(subject.recipients(1), [Accepted, Refused, Waiting, InDoubt]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    assert_eq!((stored.state, stored.due_at, stored.tries), (MessageState::Waiting, at(40), 1));
+    assert_eq!(subject.read().window(&lms(), 10).unwrap()[1].recipients, 2);
+    assert_eq!(subject.state(3), MessageState::Dead);
+    let told = subject.journal(1);
+    assert_eq!([&told[1], &told[3]], ["held by an administrator", "released by an administrator: due now"]);
+    assert_eq!(subject.journal(2).len(), 1, "it was not held");
+    assert!(subject.journal(9).is_empty());
+
+    subject.commit(&[Change::HoldMessages { ids: vec![id(2)], at: at(50) }]);
+    subject.commit(&[recorded(2, 60, &[(0, Accepted)], Next::Archive)]);
+    assert!(subject.read().archived(id(2)).unwrap().is_some(), "it had left when it was held");
+}
+
+pub fn what_is_given_up_while_it_is_tried_stays_a_dead_letter(subject: &mut Subject) {
+    use RecipientState::{Accepted, Waiting};
+
+    subject.commit(&[accept(1, &["a@example.com", "b@example.com"]), accept(2, &["a@example.com"])]);
+    subject.commit(&[Change::HoldMessages { ids: vec![id(2)], at: at(10) }]);
+    let why = "too old".to_owned();
+    subject.commit(&[Change::GiveUp { ids: vec![id(1), id(2), id(9)], at: at(20), why: why.clone() }]);
+    subject.commit(&[recorded(1, 30, &[(0, Accepted)], wait(500))]);
+    assert_eq!((subject.state(1), subject.state(2)), (MessageState::Dead, MessageState::Held));
+    assert_eq!(subject.recipients(1), [Accepted, Waiting]);
+    assert_eq!(subject.journal(1)[1], why);
+    assert!(subject.journal(9).is_empty());
+    subject.commit(&[Change::Retry { ids: vec![id(1)], at: at(40) }]);
+    assert_eq!(subject.read().window(&lms(), 10).unwrap()[0].recipients, 1);
+    subject.commit(&[Change::GiveUp { ids: vec![id(1)], at: at(50), why }]);
+    subject.commit(&[Change::Forget { journal_before: at(0), dead_before: at(51), sent_before: at(0) }]);
+    assert_eq!(subject.read().message(id(1)).unwrap(), None, "kept as long as any other dead letter");
+}
+
+pub fn a_readdressed_recipient_waits_under_its_new_address(subject: &mut Subject) {
+    use RecipientState::{Accepted, Refused, Waiting};
+
+    let to = |from: &str, to: &str, n| Change::Readdress { id: id(n), from: address(from), to: address(to), at: at(50) };
+    let mut sent = incoming(1, &["a@example.com", "old@example.com", "c@example.com"]);
+    sent.envelope.recipients[1].notify = Notify::parse("FAILURE");
+    subject.commit(&[Change::Accept(Box::new(sent))]);
+    subject.commit(&[recorded(1, 10, &[(0, Accepted), (1, Refused), (2, Refused)], Next::Dead)]);
+    subject.commit(&[to("OLD@example.com", "neu@exämple.com", 1)]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    let row = &stored.recipients[1];
+    assert_eq!((row.address.as_str(), row.state, row.reply.as_deref()), ("neu@exämple.com", Waiting, None));
+    let said = &stored.envelope.recipients[1];
+    assert_eq!(said.address.as_str(), "neu@exämple.com");
+    assert_eq!((said.notify, said.orcpt.as_ref().unwrap().as_str()), (Notify::parse("FAILURE"), "rfc822;OLD@example.com"));
+    assert!(stored.envelope.smtputf8);
+    assert_eq!((stored.state, stored.due_at, stored.tries), (MessageState::Waiting, at(50), 0));
+    assert_eq!(subject.recipients(1), [Accepted, Waiting, Refused], "the others are as they were");
+    assert_eq!(subject.read().window(&lms(), 1).unwrap()[0].recipients, 1);
+    let line = "readdressed by an administrator from OLD@example.com to neu@exämple.com; OLD@example.com was refused: \
+                reply of 10: refused";
+    assert_eq!(subject.journal(1)[2], line);
+
+    // Once more: whom it was for in the first place stays so.
+    subject.commit(&[to("neu@exämple.com", "newer@example.com", 1)]);
+    let stored = subject.read().message(id(1)).unwrap().unwrap();
+    let said = &stored.envelope.recipients[1];
+    assert_eq!(said.address.as_str(), "newer@example.com");
+    assert_eq!(said.orcpt.as_ref().unwrap().as_str(), "rfc822;OLD@example.com");
+}
+
+pub fn what_cannot_be_readdressed_stays_as_it_is(subject: &mut Subject) {
+    let to = |from: &str, n| Change::Readdress { id: id(n), from: address(from), to: address("z@example.com"), at: at(50) };
+    subject.commit(&[accept(1, &["a@example.com", "b@example.com"]), accept(2, &["a@example.com"])]);
+    subject.commit(&[recorded(1, 10, &[(0, RecipientState::Accepted)], wait(500))]);
+    let before = subject.read().message(id(1)).unwrap();
+    subject.commit(&[to("a@example.com", 1), to("other@example.com", 1), to("a@example.com", 9)]);
+    assert_eq!(subject.read().message(id(1)).unwrap(), before);
+    subject.commit(&[Change::HoldMessages { ids: vec![id(2)], at: at(20) }, to("a@example.com", 2)]);
+    assert_eq!(subject.state(2), MessageState::Held, "only a release frees it");
 }
 
 pub fn the_list_goes_on_from_an_id(subject: &mut Subject) {

@@ -7,10 +7,12 @@ use proptest::prelude::*;
 
 use super::samples::{accept, address, at, id, incoming, lms, record};
 use super::*;
-use crate::message::{Lane, Recipient};
+use crate::message::{Lane, OriginalRecipient, Recipient};
 
 const IDS: u32 = 5;
 const RECIPIENTS: usize = 3;
+/// The first three are whom a message is for when it comes.
+const ADDRESSES: [&str; 4] = ["a@example.com", "b@example.com", "c@example.com", "d@example.com"];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -20,6 +22,10 @@ enum Step {
     Delete(Vec<u32>),
     Move(Vec<u32>, bool),
     Lane(Vec<u32>, Lane),
+    HoldMessages(Vec<u32>),
+    ReleaseMessages(Vec<u32>),
+    GiveUp(Vec<u32>),
+    Readdress(u32, usize, usize),
     Hold(HoldCause),
     Release,
     ForgetDead,
@@ -58,7 +64,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => ids.clone().prop_map(Step::Retry),
         1 => ids.clone().prop_map(Step::Delete),
         1 => (ids.clone(), any::<bool>()).prop_map(|(ids, back)| Step::Move(ids, back)),
-        1 => (ids, prop::sample::select(&Lane::ALL[..])).prop_map(|(ids, lane)| Step::Lane(ids, lane)),
+        1 => (ids.clone(), prop::sample::select(&Lane::ALL[..])).prop_map(|(ids, lane)| Step::Lane(ids, lane)),
+        1 => ids.clone().prop_map(Step::HoldMessages),
+        1 => ids.clone().prop_map(Step::ReleaseMessages),
+        1 => ids.prop_map(Step::GiveUp),
+        1 => (0..IDS, 0..ADDRESSES.len(), 0..ADDRESSES.len()).prop_map(|(n, from, to)| Step::Readdress(n, from, to)),
         1 => cause.prop_map(Step::Hold),
         1 => Just(Step::Release),
         1 => Just(Step::ForgetDead),
@@ -80,6 +90,13 @@ fn change(step: &Step, now: i64) -> Change {
         Step::Delete(them) => Change::Delete { ids: ids(them), at },
         Step::Move(them, back) => Change::Move { ids: ids(them), account: if *back { lms() } else { erp() }, at },
         Step::Lane(them, lane) => Change::Lane { ids: ids(them), lane: *lane, why: format!("at {now}"), at },
+        Step::HoldMessages(them) => Change::HoldMessages { ids: ids(them), at },
+        Step::ReleaseMessages(them) => Change::ReleaseMessages { ids: ids(them), at },
+        Step::GiveUp(them) => Change::GiveUp { ids: ids(them), at, why: "test".to_owned() },
+        Step::Readdress(n, from, to) => {
+            let (from, to) = (address(ADDRESSES[*from]), address(ADDRESSES[*to]));
+            Change::Readdress { id: id(*n), from, to, at }
+        }
         Step::Hold(cause) => Change::Hold(Box::new(Hold {
             account: lms(),
             cause: *cause,
@@ -123,6 +140,10 @@ impl Model {
                     }
                 }
             }
+            Step::HoldMessages(ids) => ids.iter().for_each(|n| self.hold_message(*n)),
+            Step::ReleaseMessages(ids) => ids.iter().for_each(|n| self.release_message(*n, now)),
+            Step::GiveUp(ids) => ids.iter().for_each(|n| self.give_up(*n, now)),
+            Step::Readdress(n, from, to) => self.readdress(*n, ADDRESSES[*from], ADDRESSES[*to], now),
             Step::Hold(cause) => self.hold = Some(*cause),
             Step::Release => self.hold = None,
             Step::ForgetDead => {
@@ -178,6 +199,11 @@ impl Model {
             }
         }
         let is_settled = stored.recipients.iter().all(|row| !row.state.is_pending());
+        if matches!(next, Next::Wait { .. }) && stored.state != MessageState::Waiting {
+            let Next::Wait { due_at, tries, tried_for } = next else { return };
+            (stored.due_at, stored.tries, stored.tried_for) = (*due_at, *tries, *tried_for);
+            return;
+        }
         self.dead_since.remove(&n);
         match next {
             Next::Archive if is_settled => self.archive(n, now, Ending::Finished, Some(lms())),
@@ -201,6 +227,53 @@ impl Model {
         stored.state = MessageState::Waiting;
         (stored.due_at, stored.tries, stored.tried_for) = (at(now), 0, Duration::ZERO);
         self.dead_since.remove(&n);
+    }
+
+    fn hold_message(&mut self, n: u32) {
+        match self.messages.get_mut(&n) {
+            Some(stored) if stored.state == MessageState::Waiting => stored.state = MessageState::Held,
+            _ => {}
+        }
+    }
+
+    fn release_message(&mut self, n: u32, now: i64) {
+        let Some(stored) = self.messages.get_mut(&n) else { return };
+        if stored.state == MessageState::Held {
+            (stored.state, stored.due_at) = (MessageState::Waiting, at(now));
+            for row in stored.recipients.iter_mut().filter(|row| row.state == RecipientState::Held) {
+                row.state = RecipientState::Waiting;
+            }
+        }
+    }
+
+    fn give_up(&mut self, n: u32, now: i64) {
+        match self.messages.get_mut(&n) {
+            Some(stored) if stored.state == MessageState::Waiting => {
+                stored.state = MessageState::Dead;
+                self.dead_since.insert(n, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn readdress(&mut self, n: u32, from: &str, to: &str, now: i64) {
+        let Some(stored) = self.messages.get_mut(&n) else { return };
+        let rows = stored.recipients.iter_mut().zip(&mut stored.envelope.recipients);
+        let is_open = |row: &RecipientRow| row.address == address(from) && row.state != RecipientState::Accepted;
+        let mut changed = false;
+        for (row, said) in rows.filter(|(row, _)| is_open(row)) {
+            *row = RecipientRow { address: address(to), state: RecipientState::Waiting, reply: None };
+            let original = said.orcpt.take().or_else(|| OriginalRecipient::parse(&format!("rfc822;{from}")));
+            *said = Recipient { address: address(to), notify: said.notify, orcpt: original };
+            changed = true;
+        }
+        if changed {
+            (stored.tries, stored.tried_for) = (0, Duration::ZERO);
+            if stored.state != MessageState::Held {
+                (stored.state, stored.due_at) = (MessageState::Waiting, at(now));
+                self.dead_since.remove(&n);
+            }
+        }
     }
 
     fn archive(&mut self, n: u32, now: i64, ending: Ending, carrier: Option<Address>) {

@@ -132,13 +132,23 @@ fn weight(change: &Change) -> usize {
             let replies: usize = record.recipients.iter().map(|update| 128 + update.reply.len()).sum();
             ROW + replies + record.journal.len()
         }
-        Change::Retry { ids, .. } | Change::Delete { ids, .. } | Change::Move { ids, .. } => ROW * (1 + ids.len()),
+        Change::Retry { ids, .. }
+        | Change::Delete { ids, .. }
+        | Change::Move { ids, .. }
+        | Change::HoldMessages { ids, .. }
+        | Change::ReleaseMessages { ids, .. } => ROW * (1 + ids.len()),
+        Change::GiveUp { ids, why, .. } => (ROW + why.len()) * (1 + ids.len()),
         Change::Lane { ids, why, .. } => (ROW + 2 * why.len()) * (1 + ids.len()),
         Change::Forget { .. } => 256 * ROW,
         Change::Note(entry) => ROW + entry.text.len(),
         Change::Reseal(resealed) => ROW * 16 * (1 + resealed.sign_ins.len()),
         Change::Learn(fact) => ROW + fact.value.as_ref().map_or(0, String::len),
-        Change::Wake { .. } | Change::Hold(_) | Change::Release { .. } | Change::SignIn(_) | Change::Running(_) => ROW,
+        Change::Wake { .. }
+        | Change::Readdress { .. }
+        | Change::Hold(_)
+        | Change::Release { .. }
+        | Change::SignIn(_)
+        | Change::Running(_) => ROW,
     }
 }
 

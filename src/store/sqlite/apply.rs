@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{account, forget, message, values};
+use super::{account, forget, message, order, values};
 use crate::message::{Address, QueueId};
 use crate::store::engine::{Committed, Failure};
 use crate::store::{Change, JournalEntry, Resealed};
@@ -16,6 +16,10 @@ pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Re
         Change::Delete { ids, at } => ids.iter().try_for_each(|&id| message::delete(sql, id, *at, committed)),
         Change::Move { ids, account, at } => ids.iter().try_for_each(|&id| message::transfer(sql, id, account, *at)),
         Change::Lane { ids, lane, why, at } => ids.iter().try_for_each(|&id| message::lane(sql, id, *lane, why, *at)),
+        Change::HoldMessages { ids, at } => ids.iter().try_for_each(|&id| order::hold(sql, id, *at)),
+        Change::ReleaseMessages { ids, at } => ids.iter().try_for_each(|&id| order::release(sql, id, *at)),
+        Change::GiveUp { ids, at, why } => ids.iter().try_for_each(|&id| order::give_up(sql, id, *at, why)),
+        Change::Readdress { id, from, to, at } => order::readdress(sql, *id, from, to, *at),
         Change::Hold(hold) => account::hold(sql, hold),
         Change::Release { account, at, why } => account::release(sql, account, *at, why),
         Change::SignIn(sign_in) => account::sign_in(sql, sign_in),

@@ -81,7 +81,11 @@ pub fn record(sql: &Connection, record: &Record, committed: &mut Committed) -> R
         Next::Wait { due_at, tries, tried_for } => {
             sql.prepare_cached("UPDATE message SET due_at = ?2, tries = ?3, tried_for = ?4 WHERE id = ?1")?
                 .execute(params![record.id.number(), millis(*due_at), tries, span(*tried_for)])?;
-            set_state(sql, record.id, MessageState::Waiting, record.at)
+            // Attempts are made at what waits: if it does not wait any more, a person has held it or given it up meanwhile.
+            match state_of(sql, record.id)? {
+                Some(MessageState::Waiting) => set_state(sql, record.id, MessageState::Waiting, record.at),
+                _ => recount(sql, record.id),
+            }
         }
         Next::Dead => set_state(sql, record.id, MessageState::Dead, record.at),
         Next::Hold => set_state(sql, record.id, MessageState::Held, record.at),
@@ -187,7 +191,7 @@ fn archive(
 }
 
 /// The account a message waits for, as it was written; `None` if there is no such message.
-fn mailbox_of(sql: &Connection, id: QueueId) -> Result<Option<String>, Failure> {
+pub(super) fn mailbox_of(sql: &Connection, id: QueueId) -> Result<Option<String>, Failure> {
     let mut select = sql.prepare_cached("SELECT mailbox FROM message WHERE id = ?1")?;
     Ok(select.query_row([id.number()], |row| row.get(0)).optional()?)
 }
@@ -210,8 +214,22 @@ fn pending(sql: &Connection, id: QueueId) -> Result<i64, Failure> {
     Ok(select.query_row(params![id.number(), settled[0], settled[1]], |row| row.get(0))?)
 }
 
+/// Where a message stands; `None` if there is no such message.
+pub(super) fn state_of(sql: &Connection, id: QueueId) -> Result<Option<MessageState>, Failure> {
+    let mut select = sql.prepare_cached("SELECT state FROM message WHERE id = ?1")?;
+    let name: Option<String> = select.query_row([id.number()], |row| row.get(0)).optional()?;
+    Ok(name.and_then(|name| MessageState::parse(&name)))
+}
+
+/// The recipients have changed, the state has not.
+fn recount(sql: &Connection, id: QueueId) -> Result<(), Failure> {
+    sql.prepare_cached("UPDATE message SET pending = ?2 WHERE id = ?1")?
+        .execute(params![id.number(), pending(sql, id)?])?;
+    Ok(())
+}
+
 /// Sets the state and what follows from it and from the recipients.
-fn set_state(sql: &Connection, id: QueueId, state: MessageState, at: Timestamp) -> Result<(), Failure> {
+pub(super) fn set_state(sql: &Connection, id: QueueId, state: MessageState, at: Timestamp) -> Result<(), Failure> {
     let dead_at = (state == MessageState::Dead).then(|| millis(at));
     sql.prepare_cached("UPDATE message SET state = ?2, dead_at = ?3, pending = ?4 WHERE id = ?1")?.execute(params![
         id.number(),

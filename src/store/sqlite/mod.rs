@@ -10,6 +10,7 @@ mod engine;
 mod forget;
 mod log_file;
 mod message;
+mod order;
 mod reader;
 mod values;
 
