@@ -19,7 +19,7 @@ use crate::journal::Feed;
 use crate::lane::Lanes;
 use crate::message::Address;
 use crate::ops::Ops;
-use crate::outbound::{Claims, Judge, Moods, Pool, SendAs, Sender, UserNames};
+use crate::outbound::{Judge, Moods, Pool, SendAs, Sender, UnderWay, UserNames};
 use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
@@ -138,10 +138,12 @@ impl Relay {
             started_at: now,
             user_names,
             send_as,
+            under_way: UnderWay::default(),
             logins: Arc::default(),
         };
         let pool = Pool::judging(Judge::new(ops.config.clone()));
         let desk = desk(&ops, &pool);
+        needs_no_sign_in(&ops);
         watcher.over(&work, "the scheduler", schedule::run(desk, scheduler, letters, work.stop.clone()));
         let (bell, ears) = alert::bell();
         watcher.over(&work, "a sign-in", pass_on(sign_in_events, inbox, bell, clock, work.stop.clone()));
@@ -197,6 +199,7 @@ impl Relay {
             self.ops.schedule.tell(Event::Held(hold));
         }
         self.ops.schedule.tell(Event::Configured { config: config.clone(), sent });
+        needs_no_sign_in(&self.ops);
         // It is in force: what cannot be counted now, `status` tells later.
         let counts = self.store.counts().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "could not see whether mail waits for accounts that are gone");
@@ -284,6 +287,13 @@ impl Found {
     }
 }
 
+/// A sign-in that is missing or dead stops no account that has none: it may have had one in an earlier configuration.
+fn needs_no_sign_in(ops: &Ops) {
+    for account in ops.config.borrow().accounts.iter().filter(|account| !account.signs_in()) {
+        ops.schedule.tell(Event::SignInGood { account: account.mailbox.clone() });
+    }
+}
+
 /// What the scheduler works with.
 fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
     let courier = Sender {
@@ -297,7 +307,8 @@ fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
         send_as: ops.send_as.clone(),
         schedule: ops.schedule.clone(),
         moods: Moods::default(),
-        claims: Claims::default(),
+        secrets: ops.login_tools.secrets.clone(),
+        under_way: ops.under_way.clone(),
     };
     Desk {
         store: ops.store.clone(),

@@ -101,7 +101,7 @@ fn of_all(mut trouble: Trouble, others: &[&AccountStatus]) -> Trouble {
 
 /// Its keeper has not looked yet.
 fn is_unknown(account: &AccountStatus) -> bool {
-    account.sign_in.is_none() && account.hold.is_none() && account.trouble.is_none()
+    account.grant != "none" && account.sign_in.is_none() && account.hold.is_none() && account.trouble.is_none()
 }
 
 /// One cause of standing still is enough: a hold says more than a failed refresh, and that more than an upstream that was not tried.

@@ -47,6 +47,14 @@ pub(super) async fn run(path: &Path, args: LoginArgs) -> anyhow::Result<ExitCode
         let known: Vec<String> = config.accounts.iter().map(|account| account.mailbox.to_string()).collect();
         bail!("there is no account {} in {}; it has {}", args.mailbox, path.display(), known.join(", "));
     };
+    if account.grant == Grant::None {
+        bail!(
+            "{} has provider = \"smarthost\": nobody signs in to it; its login and password are in the configuration, and \
+             `xoauth2-relay send-test TO --account {}` shows whether they work",
+            account.mailbox,
+            account.mailbox
+        );
+    }
     if account.grant == Grant::Application {
         return try_application(&config, &account, &args).await;
     }

@@ -7,6 +7,7 @@ mod demo;
 mod health;
 mod import;
 mod login;
+mod order;
 mod rotate_key;
 mod sendmail;
 mod show;
@@ -17,6 +18,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -26,7 +28,7 @@ use serde::Serialize;
 use crate::config::{Config, Environment};
 use crate::control::{Client, ControlError};
 use crate::message::{Address, Lane};
-use crate::ops::{LaneOrder, Selection, SendTest};
+use crate::ops::{LaneOrder, ReleaseOrder, Selection, SendTest};
 use crate::service::{Inherited, InheritedError};
 use crate::store::RecipientState;
 
@@ -136,6 +138,8 @@ enum Queue {
     },
     /// Throw messages away
     Delete(Which),
+    #[command(flatten)]
+    Order(order::Order),
 }
 
 #[derive(Args)]
@@ -150,6 +154,15 @@ struct Which {
     /// Every dead letter
     #[arg(long)]
     dead: bool,
+    /// Every message that is held by itself, not through its account
+    #[arg(long)]
+    held: bool,
+    /// Every message of this app, dead letters too
+    #[arg(long, value_name = "NAME")]
+    app: Option<String>,
+    /// Every message in the queue of this account, dead letters too
+    #[arg(long, value_name = "MAILBOX")]
+    account: Option<Address>,
 }
 
 #[derive(Subcommand)]
@@ -177,6 +190,9 @@ enum AccountCommand {
     Release {
         /// The account's mailbox
         mailbox: Address,
+        /// Send only what came within this time, such as 2h: waiting mail that is older becomes dead letters
+        #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
+        newer_than: Option<Duration>,
     },
 }
 
@@ -306,6 +322,7 @@ async fn queue(client: &Client, command: Queue) -> anyhow::Result<ExitCode> {
             println!("{} deleted", show::count(client.queue_delete(&which.into()).await?, "message"));
             Ok(ExitCode::SUCCESS)
         }
+        Queue::Order(order) => order::run(client, order).await,
     }
 }
 
@@ -318,6 +335,9 @@ impl From<Which> for Selection {
         match which {
             Which { all: true, .. } => Self::All,
             Which { dead: true, .. } => Self::Dead,
+            Which { held: true, .. } => Self::Held,
+            Which { app: Some(name), .. } => Self::App(name),
+            Which { account: Some(mailbox), .. } => Self::Account(mailbox.to_string()),
             Which { ids, .. } => Self::Ids(ids),
         }
     }
@@ -341,13 +361,11 @@ async fn account(path: &std::path::Path, client: &Client, command: AccountComman
             client.account_drop_secret(&mailbox).await?;
             print!("{}", show::dropped_secret(&mailbox, path));
         }
-        AccountCommand::Release { mailbox } => match client.account_release(&mailbox).await?.sign_in_problem {
-            None => println!("{mailbox} is released, and its sign-in works; see `xoauth2-relay status`"),
-            Some(problem) => {
-                println!("{mailbox} was released, but its sign-in does not work: {}", show::printable(&problem));
-                println!("If that does not pass by itself, `xoauth2-relay status` says what to do");
-            }
-        },
+        AccountCommand::Release { mailbox, newer_than } => {
+            let order = ReleaseOrder { newer_than: newer_than.map(|age| age.as_secs()) };
+            let released = client.account_release(&mailbox, &order).await?;
+            print!("{}", show::released(&mailbox, &order, &released));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 pub(super) use super::standing::{account, status};
 pub(super) use super::when::time;
 use crate::message::Address;
-use crate::ops::{AccountView, AlertTested, MessageDetail, MessageView, Tested};
+use crate::ops::{AccountView, AlertTested, MessageDetail, MessageView, Ordered, ReleaseOrder, Released, Tested};
 
 /// `1 message`, `2 messages`.
 pub(super) fn count(number: usize, noun: &str) -> String {
@@ -99,7 +99,7 @@ pub(super) fn accounts(accounts: &[AccountView]) -> String {
     for account in accounts {
         let state = match &account.hold {
             Some(hold) => format!("HELD: {}", hold.text),
-            None if account.signed_in => "good".to_owned(),
+            None if account.signed_in || account.grant == "none" => "good".to_owned(),
             None if account.grant == "application" => "no access token yet".to_owned(),
             None => "not signed in".to_owned(),
         };
@@ -108,6 +108,39 @@ pub(super) fn accounts(accounts: &[AccountView]) -> String {
         if let Some(hold) = &account.hold {
             let _ = writeln!(text, "    to do: {}", hold.remedy);
         }
+    }
+    text
+}
+
+/// What came of an order about messages: what was done to how many, and what was left as it is.
+pub(super) fn ordered(ordered: &Ordered, done: &str) -> String {
+    let mut text = format!("{} {done}\n", count(ordered.done, "message"));
+    for left in &ordered.left {
+        let _ = writeln!(text, "{} {}", left.id, printable(&left.why));
+    }
+    text
+}
+
+/// `account release`.
+pub(super) fn released(mailbox: &Address, order: &ReleaseOrder, released: &Released) -> String {
+    let mut text = match &released.sign_in_problem {
+        None if !released.has_sign_in => format!("{mailbox} is released; see `xoauth2-relay status`\n"),
+        None => format!("{mailbox} is released, and its sign-in works; see `xoauth2-relay status`\n"),
+        Some(problem) => format!(
+            "{mailbox} was released, but its sign-in does not work: {}\n\
+             If that does not pass by itself, `xoauth2-relay status` says what to do\n",
+            printable(problem)
+        ),
+    };
+    if order.newer_than.is_some() {
+        let _ = match released.dead_letters {
+            0 => writeln!(text, "Nothing older was waiting"),
+            number => writeln!(
+                text,
+                "Not sent, but kept as dead letters: {}; `xoauth2-relay queue retry ID` sends one after all",
+                count(number, "older message")
+            ),
+        };
     }
     text
 }

@@ -85,9 +85,9 @@ pub(in crate::cli) fn account(detail: &AccountDetail, now: Timestamp) -> String 
         sheet.line("sent as", &format!("{}, accepted since {}", sender.address, both(sender.since, now)));
     }
     sheet.some("tenant", Some(&detail.tenant));
-    sheet.line("client id", &detail.client_id);
-    sheet.line("token from", &detail.token_url);
-    sheet.line("scopes", &detail.scopes.join(" "));
+    sheet.some("client id", Some(&detail.client_id));
+    sheet.some("token from", Some(&detail.token_url));
+    sheet.some("scopes", Some(&detail.scopes.join(" ")));
     let mut text = sheet.text;
     if detail.journal.is_empty() {
         let _ = writeln!(text, "\n  nothing has happened to it lately");
@@ -207,6 +207,11 @@ fn counts(queue: &QueueCounts, now: Timestamp) -> String {
 }
 
 fn sign_in_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
+    if account.grant == "none" {
+        let login =
+            if account.login.is_empty() { "no login" } else { &format!("user name {} and a password", account.login) };
+        return sheet.line("smarthost", &format!("{login}; nobody signs in"));
+    }
     let by_itself = account.grant == "application";
     let Some(SignInView { signed_in_as, since, last_refresh, next_refresh, good_until_at_least, .. }) =
         &account.sign_in
@@ -231,10 +236,13 @@ fn sign_in_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
 fn login_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     let value = match &account.last_login {
         Some(last) => {
-            let who = if account.login == account.mailbox { String::new() } else { format!(", as {}", last.user) };
-            format!("Exchange last took it {}{who}", both(last.at, now))
+            let is_exchange = account.grant != "none";
+            let is_told = is_exchange && account.login != account.mailbox;
+            let who = if is_told { format!(", as {}", last.user) } else { String::new() };
+            let server = if is_exchange { "Exchange" } else { "the server" };
+            format!("{server} last took it {}{who}", both(last.at, now))
         }
-        None if account.sign_in.is_none() => return,
+        None if account.sign_in.is_none() && account.grant != "none" => return,
         None => "not tried yet".to_owned(),
     };
     sheet.line("login", &value);

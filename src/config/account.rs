@@ -15,15 +15,18 @@ use crate::message::Address;
 pub struct Account {
     /// The address mail leaves as.
     pub mailbox: Address,
-    /// `user=` of XOAUTH2 and the person signed in; the pace belongs to it.
+    /// `user=` of XOAUTH2 and the person signed in; the pace belongs to it. Of a smarthost the user name if that is an address, else the
+    /// mailbox.
     pub login: Address,
     /// Whose rules apply.
     pub provider: Provider,
     /// How access tokens are had.
     pub grant: Grant,
+    /// User name and password of a smarthost; without them it takes mail without a login.
+    pub password: Option<PasswordLogin>,
     /// The tenant's name or id; empty for a custom provider without one.
     pub tenant: String,
-    /// The registration's client id.
+    /// The registration's client id; empty for a smarthost.
     pub client_id: String,
     /// The registration's secret, if that is how it proves itself.
     pub client_secret: Option<SecretSource>,
@@ -43,7 +46,9 @@ pub struct Account {
     pub connections: u32,
     /// Recipients in any 24 hours; at least 1.
     pub recipients_per_day: u32,
-    /// Where tokens come from.
+    /// The account that carries urgent mail while this one is held.
+    pub fallback: Option<Address>,
+    /// Where tokens come from; empty for a smarthost.
     pub endpoints: Endpoints,
     /// Where mail goes.
     pub smtp: HostPort,
@@ -55,6 +60,30 @@ pub struct Account {
     pub extra_roots: Arc<[CertificateDer<'static>]>,
 }
 
+impl Account {
+    /// Whether it has a sign-in, and with it access tokens.
+    pub fn signs_in(&self) -> bool {
+        self.grant != Grant::None
+    }
+
+    /// As whom it logs in, as configured; `None`: not at all.
+    pub fn user_name(&self) -> Option<&str> {
+        match &self.password {
+            Some(login) => Some(&login.user),
+            None => self.signs_in().then(|| self.login.as_str()),
+        }
+    }
+}
+
+/// How a smarthost is logged in to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordLogin {
+    /// The user name; often, but not always an address.
+    pub user: String,
+    /// Where the password is. Read anew for each session.
+    pub password: SecretSource,
+}
+
 /// `provider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
@@ -64,6 +93,8 @@ pub enum Provider {
     Google,
     /// Whatever its endpoints say.
     Custom,
+    /// A server with a user name and a password, or with nothing at all: the way out of last resort.
+    SmartHost,
 }
 
 /// `grant`.
@@ -74,6 +105,8 @@ pub enum Grant {
     /// The registration itself asks, with its secret, certificate or federated token (client credentials, RFC 6749 section 4.4):
     /// nobody signs in.
     Application,
+    /// There are no tokens: a smarthost.
+    None,
 }
 
 /// The OAuth endpoints after provider, cloud, tenant and overrides.

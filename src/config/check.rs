@@ -210,6 +210,7 @@ fn accounts(top: &Section<'_>, root: &Table, data_dir: &Path, review: &mut Revie
     }
     let accounts: Vec<_> = sections.iter().map(|section| account::account(section, review)).collect();
     account::differ(&accounts, &sections, review);
+    account::can_fall_back(&accounts, &sections, review);
     for (account, section) in accounts.iter().zip(&sections) {
         if let Some(certificate) = account.as_ref().and_then(|account| account.certificate.as_ref()) {
             credentials::is_within_reach(certificate, data_dir, section, review);

@@ -32,7 +32,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use account::{Account, Endpoints, Grant, HostPort, Provider, SmtpTls};
+pub use account::{Account, Endpoints, Grant, HostPort, PasswordLogin, Provider, SmtpTls};
 pub use alert::{Alert, HookUrl, Webhook, WebhookFormat};
 pub use app::{AddressPattern, App, InDoubt};
 pub use certificate::{Certificate, CertificateError};
@@ -45,7 +45,7 @@ pub use problem::{Place, Problem, Problems};
 pub use reload::Followed;
 pub use reply::{EnhancedCodes, ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle};
 pub use secret::{Secret, SecretError, SecretSource};
-pub(crate) use units::is_guid;
+pub(crate) use units::{duration, is_guid};
 
 use std::fs::File;
 use std::io::Read;

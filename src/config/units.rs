@@ -22,7 +22,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// `10m`, `1h30m`, `5d`: never zero.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         let example = "such as \"30s\", \"10m\", \"1h30m\" or \"5d\"";
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {

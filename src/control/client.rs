@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,8 @@ use crate::config::Secret;
 use crate::message::Address;
 use crate::ops::{
     AccountDetail, AccountView, AlertTested, BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LaneOrder,
-    LoginDone, MessageDetail, MessageView, OpsError, Released, Selection, SendTest, Status, Tested, Tried,
+    LoginDone, MessageDetail, MessageView, MoveOrder, OpsError, Ordered, ReaddressOrder, ReleaseOrder, Released,
+    Selection, SendTest, Status, Tested, Tried,
 };
 use crate::shelf::Rotated;
 
@@ -49,6 +51,23 @@ struct RefreshToken<'a> {
 }
 
 const NOTHING: Option<&()> = None;
+
+/// A message that comes, a piece at a time.
+#[derive(Debug)]
+pub struct Download {
+    response: reqwest::Response,
+    client: Client,
+}
+
+impl Download {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ControlError> {
+        self.response.chunk().await.map_err(|error| self.client.unanswered(&error))
+    }
+}
 
 impl Client {
     /// A client of the relay with this data folder. Connects with the first order.
@@ -89,6 +108,32 @@ impl Client {
         self.ask(Method::POST, &["queue", "delete"], Some(which)).await
     }
 
+    /// Holds messages.
+    pub async fn queue_hold(&self, which: &Selection) -> Result<Ordered, ControlError> {
+        self.ask(Method::POST, &["queue", "hold"], Some(which)).await
+    }
+
+    /// Releases messages.
+    pub async fn queue_release(&self, which: &Selection) -> Result<Ordered, ControlError> {
+        self.ask(Method::POST, &["queue", "release"], Some(which)).await
+    }
+
+    /// Moves messages to another account.
+    pub async fn queue_move(&self, order: &MoveOrder) -> Result<Ordered, ControlError> {
+        self.ask(Method::POST, &["queue", "move"], Some(order)).await
+    }
+
+    /// Gives messages another recipient instead of one.
+    pub async fn queue_readdress(&self, order: &ReaddressOrder) -> Result<Ordered, ControlError> {
+        self.ask(Method::POST, &["queue", "readdress"], Some(order)).await
+    }
+
+    /// A message as it came.
+    pub async fn queue_export(&self, id: &str) -> Result<Download, ControlError> {
+        let response = self.send(Method::GET, &["queue", id, "message"], NOTHING).await?;
+        Ok(Download { response, client: self.clone() })
+    }
+
     /// Every account.
     pub async fn account_list(&self) -> Result<Vec<AccountView>, ControlError> {
         self.ask(Method::GET, &["accounts"], NOTHING).await
@@ -105,8 +150,8 @@ impl Client {
     }
 
     /// Lets an account go on.
-    pub async fn account_release(&self, mailbox: &Address) -> Result<Released, ControlError> {
-        self.ask(Method::POST, &["accounts", mailbox.as_str(), "release"], NOTHING).await
+    pub async fn account_release(&self, mailbox: &Address, order: &ReleaseOrder) -> Result<Released, ControlError> {
+        self.ask(Method::POST, &["accounts", mailbox.as_str(), "release"], Some(order)).await
     }
 
     /// Drops the old client secret of an account.
@@ -175,6 +220,17 @@ impl Client {
         segments: &[&str],
         body: Option<&impl Serialize>,
     ) -> Result<T, ControlError> {
+        let response = self.send(method, segments, body).await?;
+        response.json().await.map_err(|error| self.broken(&error))
+    }
+
+    /// The answer to an order that was carried out.
+    async fn send(
+        &self,
+        method: Method,
+        segments: &[&str],
+        body: Option<&impl Serialize>,
+    ) -> Result<reqwest::Response, ControlError> {
         let mut url = reqwest::Url::parse("http://relay").map_err(|error| self.broken(&error))?;
         if let Ok(mut path) = url.path_segments_mut() {
             path.extend(segments);
@@ -185,7 +241,7 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| self.unanswered(&error))?;
         if response.status().is_success() {
-            return response.json().await.map_err(|error| self.broken(&error));
+            return Ok(response);
         }
         let status = response.status();
         match response.json().await {

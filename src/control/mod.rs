@@ -3,7 +3,7 @@
 mod client;
 mod server;
 
-pub use client::{Client, ControlError};
+pub use client::{Client, ControlError, Download};
 pub use server::{bind, serve};
 
 /// The socket's name in the data folder.

@@ -8,23 +8,29 @@ use std::path::Path;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path as Segment, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Secret;
-use crate::message::{Address, QueueId};
-use crate::ops::{BrowserRedirect, LaneOrder, Ops, OpsError, Selection, SendTest};
+use crate::message::{Address, Body, QueueId};
+use crate::ops::{
+    BrowserRedirect, LaneOrder, MoveOrder, Ops, OpsError, ReaddressOrder, ReleaseOrder, Selection, SendTest,
+};
 
 /// Owner and group may order operations; whoever may read the data folder is one of them.
 const MODE: u32 = 0o660;
 
 /// The largest order in octets: about a million ids.
 const BODY_LIMIT: usize = 16 << 20;
+/// Octets of a file that are read at a time.
+const PIECE: usize = 64 * 1024;
 
 /// Opens the socket. The data folder's lock is held: a socket that is left there belongs to nobody.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -49,7 +55,12 @@ fn router(ops: Ops) -> Router {
         .route("/queue/retry", post(queue_retry))
         .route("/queue/lane", post(queue_lane))
         .route("/queue/delete", post(queue_delete))
+        .route("/queue/hold", post(queue_hold))
+        .route("/queue/release", post(queue_release))
+        .route("/queue/move", post(queue_move))
+        .route("/queue/readdress", post(queue_readdress))
         .route("/queue/{id}", get(queue_show))
+        .route("/queue/{id}/message", get(queue_export))
         .route("/accounts", get(async |State(ops): State<Ops>| answer(async move { ops.account_list().await }).await))
         .route("/accounts/{mailbox}", get(account_show))
         .route("/accounts/{mailbox}/hold", post(account_hold))
@@ -69,7 +80,7 @@ fn router(ops: Ops) -> Router {
         .with_state(ops)
 }
 
-/// What an order brings. If it cannot be read, the answer says so without a word of it: there may be a token in it, and serde quotes what it
+/// What an order brings; nothing at all is `null`. If it cannot be read, the answer says so without a word of it: there may be a token in it, and serde quotes what it
 /// does not understand.
 struct Order<T>(T);
 
@@ -80,6 +91,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Order<T> {
         let unreadable =
             |why: &str| (StatusCode::BAD_REQUEST, Json(OpsError::Failed(format!("the order {why}")))).into_response();
         let body = Bytes::from_request(request, state).await.map_err(|_| unreadable("is too large or broke off"))?;
+        let body = if body.is_empty() { Bytes::from_static(b"null") } else { body };
         serde_json::from_slice(&body).map(Self).map_err(|error| {
             unreadable(&format!("is not what was expected, at line {} column {}", error.line(), error.column()))
         })
@@ -111,6 +123,52 @@ async fn queue_delete(State(ops): State<Ops>, Order(which): Order<Selection>) ->
     answer(async move { ops.queue_delete(which).await }).await
 }
 
+async fn queue_hold(State(ops): State<Ops>, Order(which): Order<Selection>) -> Response {
+    answer(async move { ops.queue_hold(which).await }).await
+}
+
+async fn queue_release(State(ops): State<Ops>, Order(which): Order<Selection>) -> Response {
+    answer(async move { ops.queue_release(which).await }).await
+}
+
+async fn queue_move(State(ops): State<Ops>, Order(order): Order<MoveOrder>) -> Response {
+    answer(async move { ops.queue_move(&order).await }).await
+}
+
+async fn queue_readdress(State(ops): State<Ops>, Order(order): Order<ReaddressOrder>) -> Response {
+    answer(async move { ops.queue_readdress(&order).await }).await
+}
+
+/// The message's octets and nothing else.
+async fn queue_export(State(ops): State<Ops>, Segment(id): Segment<String>) -> Response {
+    let exported = match queue_id(&id) {
+        Ok(id) => ops.queue_export(id).await,
+        Err(error) => Err(error),
+    };
+    match exported {
+        Ok(Body::Inline(octets)) => octets.into_response(),
+        Ok(Body::File(path)) => match from_file(&path).await {
+            Ok(response) => response,
+            Err(error) => refuse(&OpsError::Failed(format!("{} cannot be read: {error}", path.display()))),
+        },
+        Err(error) => refuse(&error),
+    }
+}
+
+/// A file a piece at a time: a message may be larger than what should be in memory.
+async fn from_file(path: &Path) -> io::Result<Response> {
+    let file = tokio::fs::File::open(path).await?;
+    let length = file.metadata().await?.len();
+    let pieces = futures_util::stream::try_unfold(file, async |mut file| {
+        let mut piece = vec![0; PIECE];
+        let read = file.read(&mut piece).await?;
+        piece.truncate(read);
+        io::Result::Ok((read > 0).then(|| (Bytes::from(piece), file)))
+    });
+    // With its length, so that whoever reads it notices if it breaks off.
+    Ok(([(CONTENT_LENGTH, length.to_string())], axum::body::Body::from_stream(pieces)).into_response())
+}
+
 async fn account_show(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
     match address(&mailbox) {
         Ok(mailbox) => answer(async move { ops.account_show(&mailbox).await }).await,
@@ -125,9 +183,14 @@ async fn account_hold(State(ops): State<Ops>, Segment(mailbox): Segment<String>)
     }
 }
 
-async fn account_release(State(ops): State<Ops>, Segment(mailbox): Segment<String>) -> Response {
+async fn account_release(
+    State(ops): State<Ops>,
+    Segment(mailbox): Segment<String>,
+    Order(order): Order<Option<ReleaseOrder>>,
+) -> Response {
+    let order = order.unwrap_or_default();
     match address(&mailbox) {
-        Ok(mailbox) => answer(async move { ops.account_release(&mailbox).await }).await,
+        Ok(mailbox) => answer(async move { ops.account_release_with(&mailbox, &order).await }).await,
         Err(error) => refuse(&error),
     }
 }

@@ -211,7 +211,7 @@ mod tests {
             ("b+c=d@example.com", "rfc822;b+2Bc+3Dd@example.com"),
             ("\"a b\"@example.com", "rfc822;\"a+20b\"@example.com"),
             ("grün@example.com", "utf-8;gr\\x{FC}n@example.com"),
-            ("\"\\ü\"@example.com", "utf-8;\"\\x{5C}\\x{FC}\"@example.com"),
+            ("\"\\\\ü\"@example.com", "utf-8;\"\\x{5C}\\x{5C}\\x{FC}\"@example.com"),
         ] {
             let original = OriginalRecipient::of(&Address::parse(address).unwrap());
             assert_eq!(original.as_ref().map(OriginalRecipient::as_str), Some(kept), "{address}");

@@ -6,21 +6,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::status::{AccountStatus, HoldView};
-use super::{JournalView, Ops, OpsError};
+use super::{JournalView, Ops, OpsError, Selection};
 use crate::message::Address;
 use crate::schedule::Event;
-use crate::store::{Change, Hold, HoldCause, JournalEntry};
+use crate::store::{Change, Hold, HoldCause, JournalEntry, MessageState, Stored};
 
 /// An account, as `account list --json` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AccountView {
     /// The address mail leaves as.
     pub mailbox: String,
-    /// Who is signed in, as configured.
+    /// Who is signed in, as configured; of a smarthost the user name, empty without a login.
     pub login: String,
-    /// `microsoft`, `google` or `custom`.
+    /// `microsoft`, `google`, `custom` or `smarthost`.
     pub provider: String,
-    /// `delegated` or `application`: whether a person signs in, or the registration itself.
+    /// `delegated` or `application`: whether a person signs in, or the registration itself; `none` for a smarthost.
     pub grant: String,
     /// Where mail goes.
     pub smtp: String,
@@ -56,9 +56,22 @@ pub struct AccountDetail {
     pub journal: Vec<JournalView>,
 }
 
+/// What `account release` may ask for beside the release.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseOrder {
+    /// Waiting mail that came longer ago than this becomes dead letters first, in seconds.
+    pub newer_than: Option<u64>,
+}
+
 /// What came of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
+    /// How many messages were too old and are dead letters now.
+    #[serde(default)]
+    pub dead_letters: usize,
+    /// Whether there is a sign-in that could be tried: a smarthost has none.
+    #[serde(default)]
+    pub has_sign_in: bool,
     /// Why the stored sign-in does not work, if it does not; the account is held again then.
     pub sign_in_problem: Option<String>,
 }
@@ -82,7 +95,7 @@ impl Ops {
         let config = self.config.borrow().clone();
         let views = config.accounts.iter().zip(status.accounts).map(|(account, status)| AccountView {
             mailbox: account.mailbox.to_string(),
-            login: account.login.to_string(),
+            login: account.user_name().unwrap_or_default().to_owned(),
             provider: status.provider,
             grant: status.grant,
             smtp: account.smtp.to_string(),
@@ -154,8 +167,17 @@ impl Ops {
     /// Lifts any hold, tries the stored sign-in at once and wakes the waiting mail. What came of the sign-in is told, not waited for for
     /// long.
     pub async fn account_release(&self, mailbox: &Address) -> Result<Released, OpsError> {
+        self.account_release_with(mailbox, &ReleaseOrder::default()).await
+    }
+
+    /// The same, once the mail that nobody needs any more is taken out: before anything can leave.
+    pub async fn account_release_with(&self, mailbox: &Address, order: &ReleaseOrder) -> Result<Released, OpsError> {
         let account = self.account(mailbox)?;
         let mailbox = account.mailbox.clone();
+        let dead_letters = match order.newer_than {
+            Some(seconds) => self.give_up_older(&mailbox, Duration::from_secs(seconds)).await?,
+            None => 0,
+        };
         self.send_as.try_again(Some(&mailbox));
         if self.shelf.identity().foreign(&mailbox).is_some() {
             self.shelf.identity().claim(&mailbox).await.map_err(|error| OpsError::Failed(error.to_string()))?;
@@ -165,6 +187,9 @@ impl Ops {
         self.schedule.tell(Event::Released { account: mailbox.clone(), why: "by an administrator".to_owned() });
         self.store.commit(Change::Wake { account: mailbox.clone(), at: self.clock.now() }).await?;
         self.schedule.tell(Event::Changed { account: mailbox.clone() });
+        if !account.signs_in() {
+            return Ok(Released { dead_letters, has_sign_in: false, sign_in_problem: None });
+        }
         let sign_ins = self.sign_ins.clone();
         let tried = tokio::spawn(async move { sign_ins.refresh_now(&mailbox).await });
         let sign_in = match tokio::time::timeout(RELEASE_PATIENCE, tried).await {
@@ -173,6 +198,48 @@ impl Ops {
             Ok(Err(_panic)) => Some("this failed within the relay; see its log".to_owned()),
             Err(_elapsed) => Some("the token endpoint has not answered yet".to_owned()),
         };
-        Ok(Released { sign_in_problem: sign_in })
+        Ok(Released { dead_letters, has_sign_in: true, sign_in_problem: sign_in })
+    }
+
+    /// What has waited for this account for longer than `age` becomes dead letters; how many.
+    async fn give_up_older(&self, mailbox: &Address, age: Duration) -> Result<usize, OpsError> {
+        let at = self.clock.now();
+        let since = at.checked_sub(age).unwrap_or(Timestamp::MIN);
+        let why = format!(
+            "a dead letter: it came more than {} before an administrator released {mailbox}; `queue retry` sends it all the same",
+            spoken(age)
+        );
+        let fits = |stored: &Stored| {
+            let is_old = stored.state == MessageState::Waiting && stored.received_at < since;
+            if is_old { Ok(()) } else { Err(String::new()) }
+        };
+        let which = Selection::Account(mailbox.to_string());
+        let given_up = self.order(which, fits, |ids| Change::GiveUp { ids, at, why: why.clone() }).await?;
+        Ok(given_up.done)
+    }
+}
+
+/// A duration as it is typed: `2h`, `1d 12h`.
+fn spoken(span: Duration) -> String {
+    let mut rest = span.as_secs();
+    let mut words = Vec::new();
+    for (name, seconds) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
+        if rest >= seconds {
+            words.push(format!("{}{name}", rest / seconds));
+            rest %= seconds;
+        }
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_said_as_they_are_typed() {
+        for (seconds, said) in [(7200, "2h"), (129_600, "1d 12h"), (5400, "1h 30m"), (59, "59s")] {
+            assert_eq!(spoken(Duration::from_secs(seconds)), said);
+        }
     }
 }

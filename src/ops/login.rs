@@ -146,10 +146,14 @@ impl Ops {
     /// Tries an account to which nobody signs in.
     pub async fn login_application(&self, mailbox: &Address) -> Result<Tried, OpsError> {
         let account = self.account(mailbox)?;
-        if account.grant != Grant::Application {
-            return Err(OpsError::Failed(format!(
-                "the running relay has {mailbox} with grant = \"delegated\": reload it first"
-            )));
+        match account.grant {
+            Grant::Application => {}
+            Grant::Delegated => {
+                return Err(OpsError::Failed(format!(
+                    "the running relay has {mailbox} with grant = \"delegated\": reload it first"
+                )));
+            }
+            Grant::None => return Err(no_sign_in(mailbox)),
         }
         match self.sign_ins.refresh_now(&account.mailbox).await {
             Ok(token) => Ok(Tried { access_token_until: token.expires_at }),
@@ -306,6 +310,7 @@ impl Ops {
             Grant::Application => Err(OpsError::Failed(format!(
                 "{mailbox} has grant = \"application\" in the running relay: nobody signs in to it"
             ))),
+            Grant::None => Err(no_sign_in(mailbox)),
         }
     }
 
@@ -321,6 +326,10 @@ impl Ops {
         self.schedule.tell(Event::SignedIn { account });
         Ok(done)
     }
+}
+
+fn no_sign_in(mailbox: &Address) -> OpsError {
+    OpsError::Failed(format!("{mailbox} has provider = \"smarthost\" in the running relay: nobody signs in to it"))
 }
 
 fn failed(error: &LoginError) -> OpsError {

@@ -4,6 +4,7 @@ mod account;
 mod alert;
 pub mod expiry;
 mod login;
+mod order;
 mod pace;
 mod queue;
 mod rotate_key;
@@ -22,15 +23,16 @@ use crate::config::{Account, Config};
 use crate::inbound::QueueIntake;
 use crate::journal::Feed;
 use crate::message::Address;
-use crate::outbound::{SendAs, UserNames};
+use crate::outbound::{SendAs, UnderWay, UserNames};
 use crate::schedule::Inbox;
 use crate::shelf::VaultShelf;
 use crate::signin::{LoginTools, SignIns};
 use crate::store::{ReadError, Store};
 
-pub use account::{AccountDetail, AccountView, Released, Tried};
+pub use account::{AccountDetail, AccountView, ReleaseOrder, Released, Tried};
 pub use alert::AlertTested;
 pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
+pub use order::{Left, MoveOrder, Ordered, ReaddressOrder};
 pub use pace::{ForecastView, PaceView, SlowdownView, grouped};
 pub use queue::{JournalView, LaneOrder, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
@@ -64,6 +66,8 @@ pub struct Ops {
     pub user_names: UserNames,
     /// What Exchange takes and refuses as senders.
     pub send_as: SendAs,
+    /// The messages that somebody works on.
+    pub under_way: UnderWay,
     /// Sign-ins that wait for their person.
     pub logins: Arc<Mutex<HashMap<Address, login::Pending>>>,
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Ops, OpsError};
+use super::{Left, Ops, OpsError, Ordered};
 use crate::message::{Address, Lane, NotAnId, QueueId, Recipient};
 use crate::outbound::replies::explain;
 use crate::schedule::Event;
@@ -26,6 +26,26 @@ pub enum Selection {
     All,
     /// Every dead letter.
     Dead,
+    /// Every message that is held by itself, whatever its account.
+    Held,
+    /// Everything that came from the app of this name.
+    App(String),
+    /// Everything in the queue of this mailbox.
+    Account(String),
+}
+
+impl Selection {
+    /// Whether it is meant; messages that are named one by one are looked up by their ids.
+    fn means(&self, stored: &Stored) -> bool {
+        match self {
+            Self::Ids(_) => false,
+            Self::All => true,
+            Self::Dead => stored.state == MessageState::Dead,
+            Self::Held => stored.state == MessageState::Held,
+            Self::App(name) => stored.app.eq_ignore_ascii_case(name),
+            Self::Account(mailbox) => Address::parse(mailbox).is_ok_and(|mailbox| mailbox == stored.account),
+        }
+    }
 }
 
 /// Which messages are to travel in which lane.
@@ -176,29 +196,42 @@ impl Ops {
         self.change(which, |ids| Change::Delete { ids, at }).await
     }
 
-    /// A share at a time, so that mail can be taken in between. Of messages that are named one by one, none may be unknown; of many, those
-    /// that have left meanwhile are none of them any more.
     async fn change(&self, which: Selection, change: impl Fn(Vec<QueueId>) -> Change) -> Result<usize, OpsError> {
-        let mut changed = 0;
-        let mut after = None;
-        let named = match &which {
-            Selection::Ids(ids) => Some(self.named(ids).await?),
-            Selection::All | Selection::Dead => None,
-        };
-        if let Some(named) = named {
-            for share in named.chunks(SHARE as usize) {
-                changed += self.change_share(share, &change).await?;
+        Ok(self.order(which, |_| Ok(()), change).await?.done)
+    }
+
+    /// Carries out an order to the messages that it fits; those that it does not fit are told why. A share at a time, so that mail can be taken
+    /// in between. Of messages that are named one by one, none may be unknown; of many, those that have left meanwhile are none of them any
+    /// more.
+    pub(super) async fn order(
+        &self,
+        which: Selection,
+        fits: impl Fn(&Stored) -> Result<(), String>,
+        change: impl Fn(Vec<QueueId>) -> Change,
+    ) -> Result<Ordered, OpsError> {
+        let mut ordered = Ordered::default();
+        if let Selection::Ids(ids) = &which {
+            let mut found = Vec::new();
+            for stored in self.named(ids).await? {
+                match fits(&stored) {
+                    Ok(()) => found.push((stored.id, stored.account)),
+                    Err(why) => ordered.left.push(Left { id: stored.id.to_string(), why }),
+                }
             }
-            return Ok(changed);
+            for share in found.chunks(SHARE as usize) {
+                ordered.done += self.change_share(share, &change).await?;
+            }
+            return Ok(ordered);
         }
+        let mut after = None;
         loop {
             let page = self.store.list(after, SHARE).await?;
-            let Some(last) = page.last() else { return Ok(changed) };
+            let Some(last) = page.last() else { return Ok(ordered) };
             after = Some(last.id);
-            let is_meant = |stored: &&Stored| which == Selection::All || stored.state == MessageState::Dead;
+            let is_meant = |stored: &&Stored| which.means(stored) && fits(stored).is_ok();
             let share: Vec<_> =
                 page.iter().filter(is_meant).map(|stored| (stored.id, stored.account.clone())).collect();
-            changed += self.change_share(&share, &change).await?;
+            ordered.done += self.change_share(&share, &change).await?;
         }
     }
 
@@ -218,14 +251,18 @@ impl Ops {
         Ok(share.len())
     }
 
-    /// The messages of these ids with their accounts, all of which have to be unfinished or dead.
-    async fn named(&self, ids: &[String]) -> Result<Vec<(QueueId, Address)>, OpsError> {
+    /// The messages of these ids, each once, all of which have to be unfinished or dead.
+    pub(super) async fn named(&self, ids: &[String]) -> Result<Vec<Stored>, OpsError> {
         let mut found = Vec::new();
         let mut missing = Vec::new();
+        let mut seen = HashSet::new();
         for text in ids {
             let id: QueueId = text.parse().map_err(|error: NotAnId| OpsError::NotFound(error.to_string()))?;
+            if !seen.insert(id) {
+                continue;
+            }
             match self.store.message(id).await? {
-                Some(stored) => found.push((id, stored.account)),
+                Some(stored) => found.push(stored),
                 None => missing.push(id),
             }
         }
@@ -244,7 +281,7 @@ impl Ops {
     }
 }
 
-fn unknown(ids: &[QueueId]) -> OpsError {
+pub(super) fn unknown(ids: &[QueueId]) -> OpsError {
     let ids: Vec<String> = ids.iter().map(QueueId::to_string).collect();
     OpsError::NotFound(format!("there is no message {} in the queue; see `xoauth2-relay queue list`", ids.join(", ")))
 }

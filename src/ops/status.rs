@@ -91,7 +91,7 @@ pub struct AccountStatus {
     pub login: String,
     /// `microsoft`, `google` or `custom`.
     pub provider: String,
-    /// `delegated` or `application`: whether a person signs in, or the registration itself.
+    /// `delegated` or `application`: whether a person signs in, or the registration itself; `none` for a smarthost.
     pub grant: String,
     /// The sign-in, if there is one.
     pub sign_in: Option<SignInView>,
@@ -256,7 +256,8 @@ impl Ops {
             let last_login = self.user_names.last(account);
             let mut status = account_status(account, queue, standing, sign_in, last_login, &expiries, forecast);
             let hold = standing.and_then(|standing| standing.hold.as_ref());
-            status.hold = hold.map(|hold| hold_view(hold, sign_in, account, &config.replies));
+            status.hold =
+                hold.map(|hold| of_smart_host(account, hold, hold_view(hold, sign_in, account, &config.replies)));
             status.senders = senders(&config, account, self.send_as.standings(&account.mailbox, now));
             status
         });
@@ -338,7 +339,7 @@ fn account_status(
 ) -> AccountStatus {
     AccountStatus {
         mailbox: account.mailbox.to_string(),
-        login: account.login.to_string(),
+        login: account.user_name().unwrap_or_default().to_owned(),
         provider: provider(account.provider).to_owned(),
         grant: grant(account.grant).to_owned(),
         sign_in: sign_in.and_then(sign_in_view),
@@ -387,6 +388,7 @@ fn grant_send_as(account: &Account, sender: &Address) -> String {
         }
         Provider::Google => format!("add {sender} as a \"Send mail as\" address of {mailbox}"),
         Provider::Custom => format!("let {login} send as {sender} at the provider"),
+        Provider::SmartHost => format!("let this account send as {sender} at the smarthost"),
     };
     format!("{grant}; then: xoauth2-relay account release {mailbox}")
 }
@@ -412,6 +414,7 @@ fn provider(provider: Provider) -> &'static str {
         Provider::Microsoft => "microsoft",
         Provider::Google => "google",
         Provider::Custom => "custom",
+        Provider::SmartHost => "smarthost",
     }
 }
 
@@ -419,6 +422,7 @@ fn grant(grant: Grant) -> &'static str {
     match grant {
         Grant::Delegated => "delegated",
         Grant::Application => "application",
+        Grant::None => "none",
     }
 }
 
@@ -472,6 +476,26 @@ fn hold_view(hold: &Hold, sign_in: Option<&SignInStatus>, account: &Account, own
         probe_at: hold.probe_at.filter(|_| hold.cause != NotSignedIn),
         remedy: advice.map_or(remedy, |advice| advice.command),
     }
+}
+
+/// A smarthost is not Exchange, and its login is in the configuration.
+fn of_smart_host(account: &Account, hold: &Hold, view: HoldView) -> HoldView {
+    if account.signs_in() || hold.cause != HoldCause::Login {
+        return view;
+    }
+    let server = &account.smtp;
+    let (text, change) = match &account.password {
+        Some(login) => (
+            format!("{server} refuses the login as {}", login.user),
+            format!("correct login in the configuration or {}", login.password),
+        ),
+        None => (
+            format!("{server} does not take mail from here without a login"),
+            "add login and password to the account, or have the server take mail from this machine".to_owned(),
+        ),
+    };
+    let remedy = format!("{change}, then: xoauth2-relay account release {}", account.mailbox);
+    HoldView { text, remedy, ..view }
 }
 
 #[cfg(test)]

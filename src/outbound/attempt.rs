@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::connection::Connection;
 use super::content::{Content, beginning};
+use super::credentials::Credentials;
 use super::error::AttemptError;
 use super::pool::Pool;
 use super::transaction::{After, Mail, Outcome, hand_over};
 use super::verdict::{Class, Verdict};
-use crate::config::{Account, Secret};
+use crate::config::Account;
 use crate::message::{Address, Body, Permitted, Policy, Recipient, Rewritten, SenderPolicy, rewrite};
 use crate::store::Stored;
 
@@ -21,8 +22,8 @@ pub struct Delivery {
     pub account: Arc<Account>,
     /// As whom to log in: `user=` of XOAUTH2.
     pub user: Address,
-    /// The access token for it, used if a new session has to be opened.
-    pub token: Secret,
+    /// What a new session is logged in with, if one has to be opened.
+    pub credentials: Credentials,
     /// What is done about a sender that the account may not send as.
     pub sender: SenderPolicy,
     /// The senders beside the mailbox that count as permitted.
@@ -148,8 +149,8 @@ impl Pool {
             // It had died while it was idle. That is nobody's fault and costs nothing.
             attempt.session = Session::None;
         }
-        let Delivery { account, user, token, hostname, .. } = delivery;
-        let connection = self.open(account, user, token, hostname).await?;
+        let Delivery { account, user, credentials, hostname, .. } = delivery;
+        let connection = self.open(account, user, credentials, hostname).await?;
         attempt.session = Session::New;
         let (outcome, greeting) = self.over(connection, delivery, mail).await;
         attempt.notes.push(format!("over {greeting}"));

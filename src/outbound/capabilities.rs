@@ -44,9 +44,9 @@ impl Capabilities {
         offers
     }
 
-    /// Whether `AUTH XOAUTH2` is offered.
-    pub(super) fn xoauth2(&self) -> bool {
-        self.auth.iter().any(|mechanism| mechanism == "XOAUTH2")
+    /// Whether this mechanism of AUTH is offered; `name` in capitals.
+    pub(super) fn mechanism(&self, name: &str) -> bool {
+        self.auth.iter().any(|mechanism| mechanism == name)
     }
 }
 
@@ -60,7 +60,12 @@ mod tests {
                      ENHANCEDSTATUSCODES|AUTH LOGIN XOAUTH2|8BITMIME|BINARYMIME|CHUNKING|SMTPUTF8";
         let offers = Capabilities::of(&Reply::with_lines(250, lines.split('|').map(str::to_owned).collect()));
         assert!(
-            offers.pipelining && offers.size && offers.eight_bit && offers.smtputf8 && offers.dsn && offers.xoauth2()
+            offers.pipelining
+                && offers.size
+                && offers.eight_bit
+                && offers.smtputf8
+                && offers.dsn
+                && offers.mechanism("XOAUTH2")
         );
         assert!(!offers.starttls);
     }
@@ -69,7 +74,7 @@ mod tests {
     fn the_first_line_is_a_greeting_and_no_offer() {
         let reply = Reply::with_lines(250, vec!["STARTTLS".into(), "auth=plain xoauth2".into(), String::new()]);
         let offers = Capabilities::of(&reply);
-        assert!(!offers.starttls && offers.xoauth2());
+        assert!(!offers.starttls && offers.mechanism("XOAUTH2"));
         assert_eq!(offers.auth, ["PLAIN", "XOAUTH2"]);
     }
 }

@@ -6,22 +6,19 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
+use super::credentials::{self, Login};
 use super::error::AttemptError;
 use super::sessions::Counted;
 use super::tls::TlsConfigs;
 use super::verdict::{Class, Judge, Step};
 use super::wire::{NoReply, Unsent, Wire, within};
-use crate::config::{Account, HostPort, Secret, SmtpTls};
-use crate::message::Address;
+use crate::config::{Account, HostPort, SmtpTls};
 use crate::smtp::Reply;
 
 /// How long the server is waited for. RFC 5321 section 4.5.3.2 names the shortest waits that suit everybody; for a greeting and a
@@ -101,9 +98,7 @@ impl fmt::Display for Greeting {
 #[derive(Clone, Copy)]
 pub(super) struct Opening<'a> {
     pub(super) account: &'a Account,
-    /// `user=`.
-    pub(super) user: &'a Address,
-    pub(super) token: &'a Secret,
+    pub(super) login: &'a Login,
     pub(super) hostname: &'a str,
     pub(super) tls: &'a TlsConfigs,
     pub(super) timeouts: Timeouts,
@@ -111,7 +106,7 @@ pub(super) struct Opening<'a> {
     pub(super) hurry: &'a CancellationToken,
 }
 
-/// A session that is logged in.
+/// A session that is logged in, if there is something to log in with.
 #[derive(Debug)]
 pub(super) struct Connection {
     host: HostPort,
@@ -163,7 +158,7 @@ impl Connection {
             connection = connection.start_tls(opening).await?;
             connection.hello(&ehlo).await?;
         }
-        connection.login(opening.user, opening.token).await?;
+        connection.login(opening.login).await?;
         Ok(connection)
     }
 
@@ -269,47 +264,73 @@ impl Connection {
         Ok(self)
     }
 
-    /// XOAUTH2 in the two-step form: real tokens make lines too long for the first command.
-    async fn login(&mut self, user: &Address, token: &Secret) -> Result<(), AttemptError> {
-        if !self.offers.xoauth2() {
-            let offered = self.offers.auth.join(" ");
-            return Err(self.misbehaved(format!("it does not offer AUTH XOAUTH2, only: {offered:?}")));
-        }
-        let (doing, limit) = ("logging in", self.timeouts.command);
-        let mut reply = self.command("AUTH XOAUTH2", doing, limit).await?;
-        if reply.code() == 334 {
-            let _ = self.wire.send(&initial_response(user, token), limit).await;
-            reply = self.reply(doing, limit).await?;
-        }
-        if reply.code() == 334 {
-            // The reason in detail; the real reply follows once it is acknowledged.
-            reply = self.command("", doing, limit).await?;
-        }
+    async fn login(&mut self, login: &Login) -> Result<(), AttemptError> {
+        let (user, reply) = match login {
+            Login::Nothing => return Ok(()),
+            Login::Token { user, token } => (user.to_string(), self.xoauth2(&credentials::xoauth2(user, token)).await?),
+            Login::Password { user, password } if self.offers.mechanism("PLAIN") => {
+                (user.clone(), self.say(&credentials::plain(user, password)).await?)
+            }
+            Login::Password { user, password } => {
+                let answers = [credentials::answer(user), credentials::answer(password.expose())];
+                (user.clone(), self.auth_login(&answers).await?)
+            }
+        };
         let verdict = self.judge.judge(Step::Auth, &reply);
         match verdict.class {
             Class::Accepted if reply.is_positive() => Ok(()),
             Class::Accepted => Err(self.misbehaved("it asks for more and more instead of answering the login")),
             Class::Held(_) => {
-                let (host, user, verdict) = (self.host.clone(), user.clone(), Box::new(verdict));
+                let (host, verdict) = (self.host.clone(), Box::new(verdict));
                 Err(AttemptError::Login { host, user, reply, verdict })
             }
             _ => Err(self.refused(Step::Auth, reply)),
         }
     }
-}
 
-/// The line with the token, wiped once it was sent.
-fn initial_response(user: &Address, token: &Secret) -> Zeroizing<Vec<u8>> {
-    let (user, token) = (user.as_str(), token.expose());
-    // With room for all of it from the start: a text that grows leaves copies behind.
-    let mut plain = Zeroizing::new(String::with_capacity(user.len() + token.len() + 32));
-    for part in ["user=", user, "\x01auth=Bearer ", token, "\x01\x01"] {
-        plain.push_str(part);
+    /// XOAUTH2 in the two-step form: real tokens make lines too long for the first command.
+    async fn xoauth2(&mut self, line: &[u8]) -> Result<Reply, AttemptError> {
+        if !self.offers.mechanism("XOAUTH2") {
+            return Err(self.lacks("XOAUTH2"));
+        }
+        let mut reply = self.say(b"AUTH XOAUTH2\r\n").await?;
+        if reply.code() == 334 {
+            reply = self.say(line).await?;
+        }
+        if reply.code() == 334 {
+            // The reason in detail; the real reply follows once it is acknowledged.
+            reply = self.say(b"\r\n").await?;
+        }
+        Ok(reply)
     }
-    let mut line = Zeroizing::new(String::with_capacity(plain.len().div_ceil(3) * 4 + 2));
-    STANDARD.encode_string(plain.as_bytes(), &mut line);
-    line.push_str("\r\n");
-    Zeroizing::new(std::mem::take(&mut *line).into_bytes())
+
+    /// For servers without PLAIN, such as Exchange's own.
+    async fn auth_login(&mut self, answers: &[zeroize::Zeroizing<Vec<u8>>]) -> Result<Reply, AttemptError> {
+        if !self.offers.mechanism("LOGIN") {
+            return Err(self.lacks("PLAIN or LOGIN"));
+        }
+        let mut reply = self.say(b"AUTH LOGIN\r\n").await?;
+        for line in answers {
+            if reply.code() != 334 {
+                break;
+            }
+            reply = self.say(line).await?;
+        }
+        Ok(reply)
+    }
+
+    fn lacks(&self, mechanism: &str) -> AttemptError {
+        let offered = self.offers.auth.join(" ");
+        self.misbehaved(format!("it does not offer AUTH {mechanism}, only: {offered:?}"))
+    }
+
+    /// A line of the login and its reply.
+    async fn say(&mut self, line: &[u8]) -> Result<Reply, AttemptError> {
+        let limit = self.timeouts.command;
+        // A server that has gone may have said why: that is the reply, or there is none.
+        let _ = self.wire.send(line, limit).await;
+        self.reply("logging in", limit).await
+    }
 }
 
 /// The first address that answers.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::attempt::Session;
 use super::login_order::{LoginOrder, Next, Refusal};
-use super::{Attempt, AttemptError, Class, Delivery, Scope, Sender, Step, judge};
+use super::{Attempt, AttemptError, Class, Credentials, Delivery, Scope, Sender, Step, judge_with};
 use crate::config::{Account, App};
 use crate::message::{Address, Body};
 use crate::schedule::Event;
@@ -17,6 +17,23 @@ pub(super) enum Errand<'a> {
     Deliver(&'a Stored, &'a Body, Option<&'a App>),
     /// AUTH, then QUIT.
     Prove,
+}
+
+/// What the login is made with.
+pub(super) enum Pass {
+    /// An access token of the account's sign-in.
+    Token(AccessToken),
+    /// What the account has by itself.
+    Own(Credentials),
+}
+
+impl Pass {
+    fn credentials(&self) -> Credentials {
+        match self {
+            Self::Token(token) => Credentials::Token(token.secret.clone()),
+            Self::Own(credentials) => credentials.clone(),
+        }
+    }
 }
 
 /// What came of it.
@@ -41,12 +58,12 @@ impl Sender {
         &self,
         account: &Arc<Account>,
         errand: &Errand<'_>,
-        mut token: AccessToken,
+        mut pass: Pass,
         mut order: LoginOrder,
     ) -> Result<Done, NoToken> {
         loop {
             let user = order.user().clone();
-            let mut attempt = self.once(account, errand, &token, &user).await;
+            let mut attempt = self.once(account, errand, &pass.credentials(), &user).await;
             let mut learnt = if attempt.session == Session::New { self.logged_in(account, &user) } else { Vec::new() };
             let Err(AttemptError::Login { reply, .. }) = &attempt.result else {
                 if let Errand::Deliver(_, _, app) = errand {
@@ -58,11 +75,13 @@ impl Sender {
                 Next::OtherUser => continue,
                 Next::FreshToken => {
                     // The token was believed to be good: once more with a fresh one.
-                    self.sign_ins.rejected(&account.mailbox, token.version);
-                    let fresh = self.sign_ins.token(&account.mailbox).await?;
-                    if fresh.version != token.version {
-                        token = fresh;
-                        continue;
+                    if let Pass::Token(token) = &mut pass {
+                        self.sign_ins.rejected(&account.mailbox, token.version);
+                        let fresh = self.sign_ins.token(&account.mailbox).await?;
+                        if fresh.version != token.version {
+                            *token = fresh;
+                            continue;
+                        }
                     }
                 }
                 Next::Hold => {}
@@ -72,14 +91,20 @@ impl Sender {
         }
     }
 
-    async fn once(&self, account: &Arc<Account>, errand: &Errand<'_>, token: &AccessToken, user: &Address) -> Attempt {
+    async fn once(
+        &self,
+        account: &Arc<Account>,
+        errand: &Errand<'_>,
+        credentials: &Credentials,
+        user: &Address,
+    ) -> Attempt {
         let hostname = self.config.borrow().hostname.clone();
         match errand {
             Errand::Deliver(stored, body, app) => {
                 let delivery = Delivery {
                     account: account.clone(),
                     user: user.clone(),
-                    token: token.secret.clone(),
+                    credentials: credentials.clone(),
                     sender: app.map(|app| app.sender).unwrap_or_default(),
                     send_as: self.permitted(account, *app),
                     divert_to: app.and_then(|app| app.divert_to.clone()),
@@ -90,7 +115,7 @@ impl Sender {
                 self.pool.attempt(delivery).await
             }
             Errand::Prove => {
-                let probed = self.pool.probe(account, user, &token.secret, &hostname).await;
+                let probed = self.pool.probe(account, user, credentials, &hostname).await;
                 let session = if probed.is_ok() { Session::New } else { Session::None };
                 Attempt { result: probed.map(|_| Vec::new()), session, ..Attempt::default() }
             }
@@ -104,7 +129,7 @@ impl Sender {
         self.schedule.tell(Event::LoginTaken { account: mailbox.clone(), at });
         let Some(learnt) = learnt else { return Vec::new() };
         let mut changes = vec![Change::Learn(learnt.fact)];
-        if learnt.is_news && account.login != account.mailbox {
+        if learnt.is_news && account.login != account.mailbox && account.signs_in() {
             let text = format!("Exchange takes the login as {user}");
             tracing::info!(account = %mailbox, %user, "Exchange takes the login");
             changes.push(Change::Note(JournalEntry { at, message: None, account: Some(mailbox), text }));
@@ -127,7 +152,8 @@ impl Sender {
     fn refused(&self, account: &Account, refusals: &[Refusal]) -> Refused {
         let others = refusals.get(1..).unwrap_or_default();
         let others = others.iter().map(|no| format!("as {}: {}", no.user, no.reply)).collect::<Vec<_>>();
-        let verdict = refusals.first().map(|refusal| judge(Step::Auth, &refusal.reply));
+        let verdict =
+            refusals.first().map(|refusal| judge_with(&self.config.borrow().replies, Step::Auth, &refusal.reply));
         let cause = match verdict.as_ref().map(|verdict| verdict.class) {
             Some(Class::Held(cause)) => cause,
             _ => HoldCause::Login,

@@ -4,7 +4,6 @@ use std::io;
 
 use super::verdict::{Step, Verdict};
 use crate::config::HostPort;
-use crate::message::Address;
 use crate::smtp::Reply;
 
 /// Why an attempt ended before any recipient had an answer. Nothing was accepted: the whole message may be tried again.
@@ -16,11 +15,17 @@ pub enum AttemptError {
         /// The server.
         host: HostPort,
         /// As whom it was.
-        user: Address,
+        user: String,
         /// Word for word.
         reply: Reply,
         /// What it means.
         verdict: Box<Verdict>,
+    },
+    /// The password cannot be read, so nobody was asked. Passes once it can be.
+    #[error("the password cannot be read: {problem}")]
+    Password {
+        /// Where it was looked for, and what was found.
+        problem: String,
     },
     /// Another reply that ends the connection: to the greeting, EHLO or STARTTLS, or a login that may work later.
     #[error("{host} refused {step}: {reply}{}", meaning(verdict))]

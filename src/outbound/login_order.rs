@@ -54,6 +54,8 @@ pub(super) fn users(account: &Account) -> Vec<Address> {
         Grant::Delegated => vec![account.login.clone()],
         // Nobody has signed in: the mailbox is the only name there is.
         Grant::Application => vec![account.mailbox.clone()],
+        // There is no `user=`; a session is known by whom its limits belong to.
+        Grant::None => vec![account.login.clone()],
     }
 }
 

@@ -5,9 +5,9 @@
 
 mod attempt;
 mod capabilities;
-mod claims;
 mod connection;
 mod content;
+mod credentials;
 mod errand;
 mod error;
 mod login_order;
@@ -21,6 +21,7 @@ mod sessions;
 mod settlement;
 mod tls;
 mod transaction;
+mod under_way;
 mod user_names;
 mod verdict;
 mod wire;
@@ -29,12 +30,13 @@ mod wire;
 mod tests;
 
 pub use attempt::{Attempt, Delivery, Session};
-pub use claims::Claims;
 pub use connection::{Greeting, Timeouts};
+pub use credentials::{Credentials, PasswordSource};
 pub use error::AttemptError;
 pub use moods::Moods;
 pub use pool::{Bounds, Pool};
 pub use send_as::{SendAs, SenderStanding};
 pub use sender::Sender;
+pub use under_way::{Turn, UnderWay};
 pub use user_names::{LastLogin, UserNames};
 pub use verdict::{Class, Judge, Scope, Step, Verdict, judge, judge_with};

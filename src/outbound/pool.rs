@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Greeting, Opening, Timeouts};
+use super::credentials::Credentials;
 use super::error::AttemptError;
 use super::sessions::Sessions;
 use super::tls::TlsConfigs;
 use super::verdict::Judge;
-use crate::config::{Account, HostPort, Secret, SmtpTls};
+use crate::config::{Account, HostPort, SmtpTls};
 use crate::message::Address;
 
 /// How long a session may be used.
@@ -94,10 +95,10 @@ impl Pool {
         &self,
         account: &Account,
         user: &Address,
-        token: &Secret,
+        credentials: &Credentials,
         hostname: &str,
     ) -> Result<Greeting, AttemptError> {
-        let connection = self.open(account, user, token, hostname).await?;
+        let connection = self.open(account, user, credentials, hostname).await?;
         let greeting = connection.greeting.clone();
         connection.quit().await;
         Ok(greeting)
@@ -155,7 +156,7 @@ impl Pool {
         &self,
         account: &Account,
         user: &Address,
-        token: &Secret,
+        credentials: &Credentials,
         hostname: &str,
     ) -> Result<Connection, AttemptError> {
         let most = usize::try_from(account.connections).unwrap_or(usize::MAX);
@@ -163,10 +164,11 @@ impl Pool {
             let Some(idle) = self.any_idle_of(&account.login) else { break };
             idle.connection.quit().await;
         }
+        let login = &credentials.read(user).await?;
         let counted = self.inner.sessions.count(&account.login);
         let (tls, timeouts) = (&self.inner.tls, self.inner.timeouts);
         let (judge, hurry) = (&self.inner.judge, &self.inner.hurry);
-        Connection::open(Opening { account, user, token, hostname, tls, timeouts, judge, hurry }, counted).await
+        Connection::open(Opening { account, login, hostname, tls, timeouts, judge, hurry }, counted).await
     }
 
     /// Keeps a session for the next message.

@@ -7,28 +7,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::claims::Claims;
-use super::errand::{Done, Errand, Refused};
+use super::errand::{Done, Errand, Pass, Refused};
 use super::login_order::LoginOrder;
 use super::moods::{Fault, Moods};
 use super::rules;
 use super::settlement::{
     Obstacle, Terms, Then, decide, failed_verdicts, journal_line, obstacle, settled, unanswered, why_held,
 };
-use super::{Attempt, AttemptError, Class, Pool, Scope, SendAs, Session, UserNames, Verdict};
+use super::{Attempt, AttemptError, Class, Credentials, Pool, Scope, SendAs, Session, UnderWay, UserNames, Verdict};
 use crate::clock::Clock;
 use crate::config::{Account, Config};
 use crate::journal::{Feed, Happening};
 use crate::message::{Address, QueueId};
 use crate::registry;
 use crate::schedule::{Courier, Inbox, Outcome, Proved, Stop};
-use crate::signin::{NoToken, SignIns};
+use crate::signin::{NoToken, SecretReader, SignIns};
 use crate::store::{
     Change, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored, Waiting,
 };
 
 /// How long a message is left alone that could not be read, so that one that is damaged does not stop the others.
 const UNREADABLE: Duration = Duration::from_mins(15);
+/// How soon a message is looked at again that somebody else works on: it was moved here while it was under way, or is being readdressed.
+const BUSY: Duration = Duration::from_secs(2);
 /// How soon an account without a keeper is looked at again.
 const NOT_THERE_YET: Duration = Duration::from_secs(5);
 
@@ -54,15 +55,18 @@ pub struct Sender {
     pub schedule: Inbox,
     /// Which messages have stopped their account.
     pub moods: Moods,
-    /// Which messages are being tried.
-    pub claims: Claims,
+    /// Reads the passwords of accounts without a sign-in. May block.
+    pub secrets: SecretReader,
+    /// The messages that somebody works on.
+    pub under_way: UnderWay,
 }
 
 impl Courier for Sender {
     async fn attempt(&self, mailbox: Address, id: QueueId) -> Outcome {
         let config = self.config.borrow().clone();
         let Some(account) = config.account(&mailbox) else { return Outcome::Gone };
-        let Some(_claim) = self.claims.claim(id) else {
+        // Until what came of it is on disk.
+        let Some(_turn) = self.under_way.enter(id) else {
             return self.under_way_elsewhere(id).await;
         };
         let (stored, body) = match self.store.message_and_body(id).await {
@@ -83,11 +87,11 @@ impl Courier for Sender {
         };
         let app = registry::app_named(&config, &stored.app).map(Arc::as_ref);
         let Some(stored) = self.ruled(app, account, stored, &body).await else { return Outcome::Gone };
-        let token = match self.sign_ins.token(&mailbox).await {
-            Ok(token) => token,
+        let pass = match self.pass(account).await {
+            Ok(pass) => pass,
             Err(error) => return self.without_token(account, &stored, error).await,
         };
-        match self.run(account, &Errand::Deliver(&stored, &body, app), token, self.order(account)).await {
+        match self.run(account, &Errand::Deliver(&stored, &body, app), pass, self.order(account)).await {
             Ok(mut done) => {
                 let learnt = std::mem::take(&mut done.learnt);
                 let outcome = self.settle(&config, account, stored, done).await;
@@ -100,9 +104,12 @@ impl Courier for Sender {
 
     async fn probe(&self, mailbox: Address) -> Result<(), String> {
         let account = self.configured(&mailbox).ok_or("the account is no longer configured")?;
-        let token = self.sign_ins.refresh_now(&mailbox).await.map_err(|error| error.to_string())?;
+        let pass = match self.own(&account) {
+            Some(own) => own,
+            None => Pass::Token(self.sign_ins.refresh_now(&mailbox).await.map_err(|error| error.to_string())?),
+        };
         let order = self.order(&account).with_fresh_token();
-        let done = self.run(&account, &Errand::Prove, token, order).await.map_err(|error| error.to_string())?;
+        let done = self.run(&account, &Errand::Prove, pass, order).await.map_err(|error| error.to_string())?;
         self.learn(&account, done.learnt).await;
         match done.hold.and_then(|refused| refused.hold.reply) {
             Some(reply) => Err(reply),
@@ -114,8 +121,8 @@ impl Courier for Sender {
         let Some(account) = self.configured(&mailbox) else {
             return Proved::Failed("the account is no longer configured".to_owned());
         };
-        let done = match self.sign_ins.token(&mailbox).await {
-            Ok(token) => self.run(&account, &Errand::Prove, token, self.order(&account)).await,
+        let done = match self.pass(&account).await {
+            Ok(pass) => self.run(&account, &Errand::Prove, pass, self.order(&account)).await,
             Err(error) => Err(error),
         };
         match done {
@@ -143,7 +150,22 @@ impl Sender {
 
     fn order(&self, account: &Account) -> LoginOrder {
         let last = self.user_names.last(account);
-        LoginOrder::new(account, last.as_ref().map(|last| &last.user))
+        let order = LoginOrder::new(account, last.as_ref().map(|last| &last.user));
+        // A password is read for each login: there is no fresher one.
+        if account.signs_in() { order } else { order.with_fresh_token() }
+    }
+
+    /// What the account logs in with now.
+    async fn pass(&self, account: &Account) -> Result<Pass, NoToken> {
+        match self.own(account) {
+            Some(own) => Ok(own),
+            None => self.sign_ins.token(&account.mailbox).await.map(Pass::Token),
+        }
+    }
+
+    /// What an account without a sign-in logs in with.
+    fn own(&self, account: &Account) -> Option<Pass> {
+        (!account.signs_in()).then(|| Pass::Own(Credentials::own(account, &self.secrets)))
     }
 
     /// It was moved here while another account has it under way: what becomes of that has to be waited for.

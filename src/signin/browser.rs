@@ -116,7 +116,7 @@ impl BrowserLogin {
             Provider::Microsoft => Some("select_account"),
             // Google gives its refresh token to the first consent alone unless it is asked for another one.
             Provider::Google => Some("consent"),
-            Provider::Custom => lasts.then_some("consent"),
+            Provider::Custom | Provider::SmartHost => lasts.then_some("consent"),
         }
     }
 

@@ -190,12 +190,12 @@ pub enum AdoptError {
 }
 
 impl SignIns {
-    /// Starts a keeper for each account, and follows the configuration from then on.
+    /// Starts a keeper for each account that has a sign-in, and follows the configuration from then on.
     pub fn start(parts: SignInParts) -> Self {
         let (tasks, stop, mut config) = (parts.tasks.clone(), parts.stop.clone(), parts.config.clone());
         let sign_ins = Self { shared: Arc::new(Shared { parts, keepers: Mutex::default() }) };
         let first = Arc::clone(&config.borrow_and_update());
-        for account in &first.accounts {
+        for account in first.accounts.iter().filter(|account| account.signs_in()) {
             sign_ins.start_keeper(account);
         }
         let follower = sign_ins.clone();
@@ -336,7 +336,7 @@ impl SignIns {
             let gone: Vec<String> = keepers
                 .present
                 .values()
-                .filter(|handle| config.account(&handle.account.mailbox).is_none())
+                .filter(|handle| !config.account(&handle.account.mailbox).is_some_and(|account| account.signs_in()))
                 .map(|handle| handle.account.mailbox.key())
                 .collect();
             for key in gone {
@@ -346,7 +346,7 @@ impl SignIns {
                 }
             }
             keepers.leaving.retain(|_, ended| !ended.is_finished());
-            for account in &config.accounts {
+            for account in config.accounts.iter().filter(|account| account.signs_in()) {
                 match keepers.present.get_mut(&account.mailbox.key()) {
                     None => new.push(account),
                     Some(handle) if handle.account != *account => {

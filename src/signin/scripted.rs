@@ -124,6 +124,7 @@ pub fn account(mailbox: &str, token: &str, device: Option<String>) -> Account {
         mailbox,
         provider: Provider::Microsoft,
         grant: Grant::Delegated,
+        password: None,
         tenant: "contoso.onmicrosoft.com".to_owned(),
         client_id: "the-client".to_owned(),
         client_secret: None,
@@ -135,6 +136,7 @@ pub fn account(mailbox: &str, token: &str, device: Option<String>) -> Account {
         messages_per_minute: 30,
         connections: 3,
         recipients_per_day: 10_000,
+        fallback: None,
         endpoints: Endpoints {
             authorize: None,
             token: token.to_owned(),

@@ -391,7 +391,8 @@ pub fn what_is_given_up_while_it_is_tried_stays_a_dead_letter(subject: &mut Subj
 pub fn a_readdressed_recipient_waits_under_its_new_address(subject: &mut Subject) {
     use RecipientState::{Accepted, Refused, Waiting};
 
-    let to = |from: &str, to: &str, n| Change::Readdress { id: id(n), from: address(from), to: address(to), at: at(50) };
+    let to =
+        |from: &str, to: &str, n| Change::Readdress { id: id(n), from: address(from), to: address(to), at: at(50) };
     let mut sent = incoming(1, &["a@example.com", "old@example.com", "c@example.com"]);
     sent.envelope.recipients[1].notify = Notify::parse("FAILURE");
     subject.commit(&[Change::Accept(Box::new(sent))]);
@@ -402,7 +403,10 @@ pub fn a_readdressed_recipient_waits_under_its_new_address(subject: &mut Subject
     assert_eq!((row.address.as_str(), row.state, row.reply.as_deref()), ("neu@exämple.com", Waiting, None));
     let said = &stored.envelope.recipients[1];
     assert_eq!(said.address.as_str(), "neu@exämple.com");
-    assert_eq!((said.notify, said.orcpt.as_ref().unwrap().as_str()), (Notify::parse("FAILURE"), "rfc822;OLD@example.com"));
+    assert_eq!(
+        (said.notify, said.orcpt.as_ref().unwrap().as_str()),
+        (Notify::parse("FAILURE"), "rfc822;OLD@example.com")
+    );
     assert!(stored.envelope.smtputf8);
     assert_eq!((stored.state, stored.due_at, stored.tries), (MessageState::Waiting, at(50), 0));
     assert_eq!(subject.recipients(1), [Accepted, Waiting, Refused], "the others are as they were");
@@ -420,7 +424,8 @@ pub fn a_readdressed_recipient_waits_under_its_new_address(subject: &mut Subject
 }
 
 pub fn what_cannot_be_readdressed_stays_as_it_is(subject: &mut Subject) {
-    let to = |from: &str, n| Change::Readdress { id: id(n), from: address(from), to: address("z@example.com"), at: at(50) };
+    let to =
+        |from: &str, n| Change::Readdress { id: id(n), from: address(from), to: address("z@example.com"), at: at(50) };
     subject.commit(&[accept(1, &["a@example.com", "b@example.com"]), accept(2, &["a@example.com"])]);
     subject.commit(&[recorded(1, 10, &[(0, RecipientState::Accepted)], wait(500))]);
     let before = subject.read().message(id(1)).unwrap();

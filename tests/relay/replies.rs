@@ -16,7 +16,7 @@ use crate::support::{LISTENER, MAILBOX, PATIENCE, Rig, configuration, mailbox, q
 
 const MAIL: &str = "From: lms@contoso.com\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nhello\r\n";
 /// Whether a reply about a message holds the account, as the table says, or only makes the message wait.
-const HOLDS: bool = false;
+const HOLDS: bool = true;
 /// Relays that work through the replies beside each other.
 const RELAYS: usize = 6;
 /// Replies that come at once or as a mail to the mailbox.

@@ -7,12 +7,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::endpoints::{CLOUDS, Cloud, PERSONAL_TENANT};
-use super::{address, credentials, endpoints};
+use super::{address, credentials, endpoints, secret};
 use crate::config::review::Review;
 use crate::config::secret::cause;
 use crate::config::section::{Section, choice, count, parsed, text};
 use crate::config::units::{is_domain, is_guid, quoted};
-use crate::config::{Account, Grant, Provider};
+use crate::config::{Account, Endpoints, Grant, PasswordLogin, Provider};
 use crate::message::Address;
 
 /// The id with which the guides begin, ours too.
@@ -23,14 +23,21 @@ const MESSAGES_PER_MINUTE: u32 = 30;
 const CONNECTIONS: u32 = 3;
 const RECIPIENTS_PER_DAY: u32 = 10_000;
 /// The words for `provider`.
-const PROVIDERS: [(&str, Provider); 3] =
-    [("microsoft", Provider::Microsoft), ("google", Provider::Google), ("custom", Provider::Custom)];
+const PROVIDERS: [(&str, Provider); 4] = [
+    ("microsoft", Provider::Microsoft),
+    ("google", Provider::Google),
+    ("custom", Provider::Custom),
+    ("smarthost", Provider::SmartHost),
+];
 
 /// One account; `None` if something is missing without which there is none. All its problems are reported either way.
 pub(super) fn account(account: &Section<'_>, review: &mut Review) -> Option<Account> {
     let mailbox = mailbox(account, review);
+    let provider = account.read("provider", choice(&PROVIDERS, &[]), review);
+    if provider == Some(Provider::SmartHost) {
+        return smart_host(account, mailbox, review);
+    }
     let login = account.read("login", parsed(address), review);
-    let provider = account.read("provider", choice(&PROVIDERS, &["smarthost"]), review);
     // What follows depends on the provider: with a wrong one, only what is wrong for all of them is said.
     let known = provider.is_some() || !account.has("provider");
     let provider = provider.unwrap_or(Provider::Microsoft);
@@ -38,6 +45,11 @@ pub(super) fn account(account: &Section<'_>, review: &mut Review) -> Option<Acco
     let grant = grant(account, provider, cloud, review);
     let tenant = if known { tenant(account, provider, cloud, review) } else { None };
     let client_id = if known { client_id(account, provider, review) } else { None };
+    if account.has("password") {
+        let text = "is for provider = \"smarthost\": this provider takes no password, but a sign-in (OAuth); remove it";
+        account.problem("password", text, review);
+    }
+    let fallback = account.read("fallback", parsed(address), review);
     let proof = credentials::credentials(account, provider, grant, review);
     let (ca_file, extra_roots) = extra_roots(account, review);
     let endpoints =
@@ -53,6 +65,7 @@ pub(super) fn account(account: &Section<'_>, review: &mut Review) -> Option<Acco
         mailbox,
         provider,
         grant,
+        password: None,
         tenant: tenant?,
         client_id: client_id?,
         client_secret: proof.client_secret,
@@ -64,12 +77,122 @@ pub(super) fn account(account: &Section<'_>, review: &mut Review) -> Option<Acco
         messages_per_minute,
         connections,
         recipients_per_day,
+        fallback,
         endpoints: endpoints?,
         smtp: smtp?,
         smtp_tls,
         ca_file,
         extra_roots,
     })
+}
+
+/// Keys of a sign-in, which a smarthost has none of.
+const OF_SIGN_INS: [&str; 13] = [
+    "cloud",
+    "grant",
+    "tenant",
+    "client_id",
+    "client_secret",
+    "next_client_secret",
+    "client_secret_expires",
+    "certificate",
+    "federated_token",
+    "authorize_url",
+    "token_url",
+    "device_url",
+    "scopes",
+];
+
+/// A server with a user name and a password, or with nothing at all.
+fn smart_host(account: &Section<'_>, mailbox: Option<Address>, review: &mut Review) -> Option<Account> {
+    for key in OF_SIGN_INS.into_iter().filter(|key| account.has(key)) {
+        account.problem(
+            key,
+            "belongs to a sign-in, and a smarthost has none, but login and password: remove it",
+            review,
+        );
+    }
+    let password = password_login(account, mailbox.as_ref(), review);
+    let (ca_file, extra_roots) = extra_roots(account, review);
+    let (smtp, smtp_tls) = endpoints::smtp(account, Provider::SmartHost, Cloud::Public, review);
+    let send_as = account.list("send_as", send_as, review).unwrap_or_default();
+    let limit = |key, default, review: &mut Review| limit(key, default, account, Provider::SmartHost, review);
+    let messages_per_minute = limit("messages_per_minute", MESSAGES_PER_MINUTE, review);
+    let connections = limit("connections", CONNECTIONS, review);
+    let recipients_per_day = limit("recipients_per_day", RECIPIENTS_PER_DAY, review);
+    let fallback = account.read("fallback", parsed(address), review);
+    let mailbox = mailbox?;
+    let login = password.as_ref().and_then(|login| Address::parse(&login.user).ok());
+    Some(Account {
+        login: login.unwrap_or_else(|| mailbox.clone()),
+        mailbox,
+        provider: Provider::SmartHost,
+        grant: Grant::None,
+        password,
+        tenant: String::new(),
+        client_id: String::new(),
+        client_secret: None,
+        next_client_secret: None,
+        client_secret_expires: None,
+        certificate: None,
+        federated_token: None,
+        send_as,
+        messages_per_minute,
+        connections,
+        recipients_per_day,
+        fallback,
+        endpoints: Endpoints { token: String::new(), authorize: None, device: None, scopes: Vec::new() },
+        smtp: smtp?,
+        smtp_tls,
+        ca_file,
+        extra_roots,
+    })
+}
+
+/// The user name is the mailbox unless `login` says something else, which need not be an address.
+fn password_login(account: &Section<'_>, mailbox: Option<&Address>, review: &mut Review) -> Option<PasswordLogin> {
+    let usable = |name: &str| match name.trim() {
+        "" => Err("is empty: write the user name that the provider gave you, or remove the line".to_owned()),
+        name if name.chars().any(char::is_control) => Err("has a control character in it".to_owned()),
+        name => Ok(name.to_owned()),
+    };
+    let user = account.read("login", parsed(usable), review);
+    if !account.has("password") {
+        if account.has("login") {
+            let text =
+                "login needs it, as in { file = \"…\" }; without both the server has to take mail without a login";
+            account.missing("password", text, review);
+        }
+        return None;
+    }
+    let password = secret::source("password", account, review)?;
+    let user = user.or_else(|| mailbox.map(Address::to_string).filter(|_| !account.has("login")))?;
+    Some(PasswordLogin { user, password })
+}
+
+/// Mail goes one step: from a held account to its fallback, and not on from there.
+pub(super) fn can_fall_back(accounts: &[Option<Account>], sections: &[Section<'_>], review: &mut Review) {
+    for (account, section) in accounts.iter().zip(sections) {
+        let Some((account, fallback)) =
+            account.as_ref().and_then(|account| Some((account, account.fallback.as_ref()?)))
+        else {
+            continue;
+        };
+        let found = accounts.iter().flatten().find(|other| other.mailbox == *fallback);
+        let text = match found {
+            // One that could not be read may be the one that is meant.
+            None if accounts.contains(&None) => continue,
+            None => format!("there is no account {fallback}: add an [[account]] for it, or name another mailbox"),
+            Some(other) if other.mailbox == account.mailbox => {
+                "is the account itself: name another one, which works when this one does not".to_owned()
+            }
+            Some(Account { fallback: Some(third), .. }) if *third != account.mailbox => format!(
+                "{fallback} has a fallback of its own, {third}: mail goes one step only, so name {third} here, or remove that one"
+            ),
+            Some(_) => continue,
+        };
+        section.problem("fallback", text, review);
+    }
 }
 
 /// Two accounts of one mailbox would share its sign-in and its pace without knowing.
@@ -175,7 +298,7 @@ fn client_id(account: &Section<'_>, provider: Provider, review: &mut Review) -> 
         let text = match provider {
             Provider::Microsoft => "copy the Application (client) ID from the app registration's overview page",
             Provider::Google => "copy the client ID of the desktop client from Google's console",
-            Provider::Custom => "write the client id that the provider gave you",
+            Provider::Custom | Provider::SmartHost => "write the client id that the provider gave you",
         };
         account.missing("client_id", text, review);
     }

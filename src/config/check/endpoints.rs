@@ -128,7 +128,7 @@ pub(super) fn endpoints(
             }
             let usual = || match grant {
                 Grant::Delegated => cloud.scopes(),
-                Grant::Application => cloud.application_scopes(),
+                Grant::Application | Grant::None => cloud.application_scopes(),
             };
             Some(Endpoints {
                 token: token.unwrap_or_else(|| cloud.token_url(tenant)),
@@ -145,7 +145,7 @@ pub(super) fn endpoints(
             device,
             scopes: scopes.unwrap_or_else(|| vec!["https://mail.google.com/".to_owned()]),
         }),
-        Provider::Custom => {
+        Provider::Custom | Provider::SmartHost => {
             if !account.has("token_url") {
                 let text = "a custom provider needs the address of its token endpoint, for example https://login.example.com/token";
                 account.missing("token_url", text, review);
@@ -184,8 +184,13 @@ pub(super) fn smtp(
     let words = [("starttls", SmtpTls::StartTls), ("implicit", SmtpTls::Implicit), ("none", SmtpTls::None)];
     let tls = account.read("smtp_tls", choice(&words, &[]), review).unwrap_or(SmtpTls::StartTls);
     let given = account.read("smtp", parsed(units::host_port), review);
-    if provider == Provider::Custom && !account.has("smtp") {
-        account.missing("smtp", "a custom provider needs its server, for example smtp.example.com:587", review);
+    let lacks = match provider {
+        Provider::Custom => Some("a custom provider needs its server, for example smtp.example.com:587"),
+        Provider::SmartHost => Some("name the server that takes the mail, for example smtp.example.com:587"),
+        Provider::Microsoft | Provider::Google => None,
+    };
+    if let Some(text) = lacks.filter(|_| !account.has("smtp")) {
+        account.missing("smtp", text, review);
     }
     let smtp = match provider {
         Provider::Microsoft if !account.has("smtp") => Some(cloud.smtp()),
@@ -194,8 +199,9 @@ pub(super) fn smtp(
     };
     if let Some(smtp) = &smtp {
         if tls == SmtpTls::None && !smtp.is_loopback() {
+            let secret = if provider == Provider::SmartHost { "password" } else { "token" };
             let text = format!(
-                "\"none\" would send mail and token in the clear to {smtp}: use \"starttls\" or \"implicit\"; \
+                "\"none\" would send mail and {secret} in the clear to {smtp}: use \"starttls\" or \"implicit\"; \
                  \"none\" is only for this machine (127.0.0.1, ::1, localhost)"
             );
             account.problem("smtp_tls", text, review);

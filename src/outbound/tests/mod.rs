@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::upstream::Upstream;
-use super::{Attempt, AttemptError, Class, Delivery, Pool, Session, Verdict};
+use super::{Attempt, AttemptError, Class, Credentials, Delivery, Pool, Session, Verdict};
 use crate::config::{Account, Endpoints, Grant, HostPort, Provider, Secret, SmtpTls};
 use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, SenderPolicy, Trace};
 use crate::store::{MessageState, RecipientRow, RecipientState, Stored};
@@ -75,6 +75,7 @@ fn account(port: u16, smtp_tls: SmtpTls) -> Account {
         login: address("lms@contoso.com"),
         provider: Provider::Custom,
         grant: Grant::Delegated,
+        password: None,
         tenant: String::new(),
         client_id: "client".to_owned(),
         client_secret: None,
@@ -86,6 +87,7 @@ fn account(port: u16, smtp_tls: SmtpTls) -> Account {
         messages_per_minute: 30,
         connections: 3,
         recipients_per_day: 10_000,
+        fallback: None,
         endpoints: Endpoints { token: String::new(), authorize: None, device: None, scopes: Vec::new() },
         smtp: HostPort { host: "127.0.0.1".to_owned(), port },
         smtp_tls,
@@ -94,8 +96,8 @@ fn account(port: u16, smtp_tls: SmtpTls) -> Account {
     }
 }
 
-fn token() -> Secret {
-    Secret::new("TOKEN")
+fn token() -> Credentials {
+    Credentials::Token(Secret::new("TOKEN"))
 }
 
 fn stored(recipients: &[&str], size: usize) -> Stored {
@@ -134,7 +136,7 @@ fn delivery(upstream: &Upstream, recipients: &[&str], message: impl Into<Bytes>)
     Delivery {
         account: Arc::new(account(upstream.port, SmtpTls::None)),
         user: address("lms@contoso.com"),
-        token: token(),
+        credentials: token(),
         sender: SenderPolicy::Rewrite,
         send_as: Vec::new(),
         divert_to: None,

@@ -53,12 +53,7 @@ pub fn readdress(sql: &Connection, id: QueueId, from: &Address, to: &Address, at
             "UPDATE recipient SET address = ?3, state = 'waiting', reply = NULL, orcpt = coalesce(orcpt, ?4)
              WHERE message = ?1 AND n = ?2",
         )?
-        .execute(params![
-            id.number(),
-            n,
-            to.as_str(),
-            original.as_ref().map(OriginalRecipient::as_str)
-        ])?;
+        .execute(params![id.number(), n, to.as_str(), original.as_ref().map(OriginalRecipient::as_str)])?;
         let said = reply.map(|reply| format!(": {reply}")).unwrap_or_default();
         let text = format!("readdressed by an administrator from {from} to {to}; {from} was {}{said}", stood.as_str());
         line(sql, at, Some(id), None, &text)?;
@@ -85,7 +80,9 @@ fn open_recipients(
         let (text, state): (String, String) = (row.get(1)?, row.get(2)?);
         let is_meant = Address::parse(&text).is_ok_and(|found| found == *address);
         match RecipientState::parse(&state) {
-            Some(state) if is_meant && state != RecipientState::Accepted => open.push((row.get(0)?, state, row.get(3)?)),
+            Some(state) if is_meant && state != RecipientState::Accepted => {
+                open.push((row.get(0)?, state, row.get(3)?))
+            }
             _ => {}
         }
     }
