@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn what_resembles_nothing_gets_no_guess() {
-        for written in ["", "x", "user", "password", "é", &"client_id".repeat(1000)] {
+        for written in ["", "x", "user", "é", &"client_id".repeat(1000)] {
             assert_eq!(nearest(written, ACCOUNT.keys.iter().map(|key| key.name)), None, "{written}");
         }
     }

@@ -12,6 +12,7 @@ mod overrides;
 mod random;
 mod replies;
 mod shipped;
+mod smart_hosts;
 mod values;
 
 const ACCOUNT: &str = r#"

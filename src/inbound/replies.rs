@@ -234,24 +234,35 @@ pub(super) fn no_room() -> Reply {
 
 pub(super) fn too_large(facts: &Facts) -> Reply {
     let limit = size(facts.max_message_size);
-    Reply::new(
-        552,
-        format!("5.3.4 the message is larger than the {limit} that this relay takes (listener.max_message_size)"),
-    )
+    let text = format!("5.3.4 the message is larger than the {limit} that this relay takes: {}", smaller(facts));
+    Reply::new(552, text)
 }
 
 pub(super) fn announced_too_large(announced: u64, facts: &Facts) -> Reply {
     let (announced, limit) = (size(announced), size(facts.max_message_size));
-    let text = format!("5.3.4 {announced} are more than the {limit} that this relay takes (listener.max_message_size)");
+    let text = format!("5.3.4 {announced} are more than the {limit} that this relay takes: {}", smaller(facts));
     Reply::new(552, text)
 }
 
+/// What is done about a message that is too large. Exchange has a limit of its own: to raise only ours moves the refusal to where the program
+/// does not see it.
+fn smaller(facts: &Facts) -> String {
+    format!(
+        "send less, such as a link in place of a file, or raise max_message_size of the [[listener]] {}, if Exchange takes more from \
+         the mailbox",
+        facts.listener
+    )
+}
+
+/// RFC 5321 section 4.5.3.1.10: 452, so that a program which knows it sends the rest by itself.
 pub(super) fn too_many_recipients(facts: &Facts) -> Reply {
     let limit = facts.max_recipients;
-    Reply::new(
-        452,
-        format!("4.5.3 no more than {limit} recipients a message (listener.max_recipients): send the rest in another"),
-    )
+    let recipients = if limit == 1 { "recipient" } else { "recipients" };
+    let text = format!(
+        "4.5.3 no more than {limit} {recipients} a message: send the rest in another one, or raise max_recipients of the [[listener]] {}",
+        facts.listener
+    );
+    Reply::new(452, text)
 }
 
 pub(super) fn already_begun() -> Reply {
@@ -259,11 +270,11 @@ pub(super) fn already_begun() -> Reply {
 }
 
 pub(super) fn mail_first() -> Reply {
-    Reply::new(503, "5.5.1 MAIL comes first")
+    Reply::new(503, "5.5.1 MAIL comes first; if it was said, the reply to it tells why it was refused")
 }
 
 pub(super) fn no_recipients() -> Reply {
-    Reply::new(554, "5.5.1 no recipient was accepted")
+    Reply::new(554, "5.5.1 no recipient was accepted: the reply to each RCPT tells why")
 }
 
 pub(super) fn unavailable() -> Reply {
@@ -328,7 +339,8 @@ pub(super) fn sender_refused(refused: &Refused) -> Reply {
 
 pub(super) fn sender_unseen(app: &str) -> Reply {
     let text = format!(
-        "5.7.60 the header is longer than {} KiB: its senders cannot be compared with those that the app {app} may have",
+        "5.7.60 the header is longer than {} KiB: its senders cannot be compared with those that the app {app} may have; \
+         send a shorter header, or remove \"senders\" and \"sender\" from that [[app]]",
         crate::store::INLINE_LIMIT / 1024
     );
     Reply::new(550, text)

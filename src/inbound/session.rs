@@ -489,4 +489,6 @@ pub(super) fn is_flood(octets: u64, limit: u64) -> bool {
 }
 
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod tests;

@@ -51,11 +51,10 @@ pub(super) struct LoginOrder {
 pub(super) fn users(account: &Account) -> Vec<Address> {
     match account.grant {
         Grant::Delegated if account.login != account.mailbox => vec![account.login.clone(), account.mailbox.clone()],
-        Grant::Delegated => vec![account.login.clone()],
+        // A smarthost has no `user=`: its sessions are known by whom their limits belong to.
+        Grant::Delegated | Grant::None => vec![account.login.clone()],
         // Nobody has signed in: the mailbox is the only name there is.
         Grant::Application => vec![account.mailbox.clone()],
-        // There is no `user=`; a session is known by whom its limits belong to.
-        Grant::None => vec![account.login.clone()],
     }
 }
 

@@ -108,7 +108,7 @@ pub enum CommandError {
     #[error("the form is: BDAT octets [LAST]")]
     Chunk,
     /// A parameter that was not offered.
-    #[error("parameter {0} is not offered")]
+    #[error("parameter {0} is not offered: leave it out")]
     Parameter(String),
     /// A parameter that was given before.
     #[error("parameter {0} stands there twice")]

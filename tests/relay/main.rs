@@ -26,6 +26,8 @@ mod moving_in;
 
 mod oauth_errors;
 mod openid;
+mod orders;
+mod password_host;
 mod outcomes;
 mod person;
 mod protocol;

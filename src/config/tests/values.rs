@@ -87,10 +87,6 @@ fn each_wrong_value_gets_its_remedy() {
 fn each_wrong_value_of_an_account_gets_its_remedy() {
     for (line, expected) in [
         ("login = 'lms'", "login: \"lms\" is not an address: it needs the form name@domain"),
-        (
-            "provider = 'smarthost'",
-            "provider: \"smarthost\" is not yet supported in this version: use \"microsoft\", \"google\", \"custom\"",
-        ),
         ("provider = 'Microsoft'", "provider: \"Microsoft\" is unknown; did you mean \"microsoft\"?"),
         ("cloud = 'germany'", "cloud: \"germany\" is unknown: use \"public\", \"gcc-high\", \"china\", \"personal\""),
         ("grant = 'aplication'", "grant: \"aplication\" is unknown; did you mean \"application\"?"),

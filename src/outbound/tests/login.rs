@@ -1,7 +1,9 @@
 //! Up to the login: certificates, STARTTLS, XOAUTH2.
 
 use super::*;
+use crate::config::{Environment, PasswordLogin, SecretSource};
 use crate::outbound::{Step, Timeouts};
+use crate::signin::SecretReader;
 
 const START_TLS: &str = "
     S: 220 mx ready
@@ -98,6 +100,40 @@ async fn without_tls_a_token_goes_to_loopback_only() {
     account.smtp.host = "192.0.2.1".to_owned();
     let error = Pool::new().probe(&account, &account.login, &token(), "relay").await.unwrap_err();
     assert!(matches!(error, AttemptError::Tls { .. }), "{error}");
+}
+
+/// A login with a user name and a password.
+async fn with_password(script: &str) -> (Result<String, AttemptError>, String) {
+    let upstream = Upstream::playing(&[format!("S: 220 mx\nC: EHLO\n{script}")]).await;
+    let mut account = account(upstream.port, SmtpTls::None);
+    account.grant = Grant::None;
+    let password = SecretSource::Literal(Secret::new("PASSWORD"));
+    account.password = Some(PasswordLogin { user: "apikey".to_owned(), password });
+    let secrets: SecretReader = Arc::new(|source| source.read(&Environment::default()));
+    let credentials = Credentials::own(&account, &secrets);
+    let probed = Pool::new().probe(&account, &account.login, &credentials, "relay.contoso.com").await;
+    (probed.map(|greeting| greeting.banner.to_string()), upstream.heard().await.concat())
+}
+
+#[tokio::test]
+async fn a_password_is_said_in_the_way_that_the_server_offers() {
+    let plain =
+        "S: 250-mx\nS: 250 AUTH LOGIN PLAIN\nC: AUTH PLAIN AGFwaWtleQBQQVNTV09SRA==\nS: 235 ok\nC: QUIT\nS: 221 bye";
+    assert!(with_password(plain).await.0.is_ok());
+    let login = "S: 250-mx\nS: 250 AUTH LOGIN XOAUTH2\nC: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: YXBpa2V5\nS: 334 UGFzc3dvcmQ6\n\
+                 C: UEFTU1dPUkQ=\nS: 235 ok\nC: QUIT\nS: 221 bye";
+    assert!(with_password(login).await.0.is_ok());
+
+    let refused = "S: 250-mx\nS: 250 AUTH PLAIN\nC: AUTH PLAIN\nS: 535 5.7.8 no";
+    let error = with_password(refused).await.0.unwrap_err();
+    assert!(error.to_string().contains("refused the login of apikey: 535 5.7.8 no"), "{error}");
+    assert!(matches!(error, AttemptError::Login { .. }) && !format!("{error:?}").contains("PASSWORD"));
+    let early = "S: 250-mx\nS: 250 AUTH LOGIN\nC: AUTH LOGIN\nS: 535 5.7.8 not from there";
+    let (result, heard) = with_password(early).await;
+    assert!(matches!(result, Err(AttemptError::Login { .. })) && !heard.contains("UEFTU1dPUkQ="), "{heard}");
+    let (result, _) = with_password("S: 250-mx\nS: 250 AUTH XOAUTH2").await;
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("does not offer AUTH PLAIN or LOGIN, only: \"XOAUTH2\""), "{error}");
 }
 
 fn login(answers: &str) -> String {

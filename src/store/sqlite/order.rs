@@ -81,7 +81,7 @@ fn open_recipients(
         let is_meant = Address::parse(&text).is_ok_and(|found| found == *address);
         match RecipientState::parse(&state) {
             Some(state) if is_meant && state != RecipientState::Accepted => {
-                open.push((row.get(0)?, state, row.get(3)?))
+                open.push((row.get(0)?, state, row.get(3)?));
             }
             _ => {}
         }
