@@ -28,8 +28,6 @@ use crate::store::{
 
 /// How long a message is left alone that could not be read, so that one that is damaged does not stop the others.
 const UNREADABLE: Duration = Duration::from_mins(15);
-/// How soon a message is looked at again that somebody else works on: it was moved here while it was under way, or is being readdressed.
-const BUSY: Duration = Duration::from_secs(2);
 /// How soon an account without a keeper is looked at again.
 const NOT_THERE_YET: Duration = Duration::from_secs(5);
 

@@ -9,7 +9,7 @@ use crate::message::{Address, AddressError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// Not of the form `FROM:<path>` or `TO:<path>`.
-    #[error("the address has to stand in angle brackets, as in <name@example.com>")]
+    #[error("syntax")]
     Syntax,
     /// A name without a domain.
     #[error(

@@ -270,6 +270,8 @@ fn misplaced() -> Vec<String> {
         format!("certificate = \"{MISPLACED}\""),
         format!("certificate = {{ certificate = \"cert.pem\", key = {{ text = \"{MISPLACED}\" }} }}"),
         format!("federated_token = [\"{MISPLACED}\"]"),
+        format!("password = \"{MISPLACED}\""),
+        format!("provider = \"smarthost\"\npassword = [\"{MISPLACED}\"]"),
     ];
     let mut texts: Vec<String> =
         in_account.iter().map(|line| format!("[[account]]\n{account}{line}\nsend_as = 3\n")).collect();

@@ -152,7 +152,6 @@ fn smart_host(account: &Section<'_>, mailbox: Option<Address>, review: &mut Revi
 /// The user name is the mailbox unless `login` says something else, which need not be an address.
 fn password_login(account: &Section<'_>, mailbox: Option<&Address>, review: &mut Review) -> Option<PasswordLogin> {
     let usable = |name: &str| match name.trim() {
-        "" => Err("is empty: write the user name that the provider gave you, or remove the line".to_owned()),
         name if name.chars().any(char::is_control) => Err("has a control character in it".to_owned()),
         name => Ok(name.to_owned()),
     };

@@ -78,7 +78,7 @@ fn of_mail() -> Vec<Refusal> {
             "555 5.5.4",
             &["BINARYMIME is not offered", "send binary parts as base64"],
         ),
-        mail("MAIL FROM:a b", "501 5.1.7", &["as in <name@example.com>"]),
+        mail("MAIL FROM:<a@b.example", "501 5.5.4", &["the form is: MAIL FROM:<"]),
         mail("MAIL FROM:<a b@c.example>", "501 5.1.7", &["a b@c.example"]),
         mail(
             "MAIL FROM:<ü@b.example>",
@@ -120,7 +120,7 @@ fn of_recipients() -> Vec<Refusal> {
             "550 5.1.3",
             &["\"root\" has no domain", "write the whole address", "set default_domain"],
         ),
-        rcpt("RCPT TO:c d", "501 5.1.3", &["as in <name@example.com>"]),
+        rcpt("RCPT TO:<c@d.example", "501 5.5.4", &["the form is: RCPT TO:<"]),
         rcpt("RCPT TO:<c d@e.example>", "501 5.1.3", &["c d@e.example"]),
         rcpt("RCPT TO:<ü@e.example>", "553 5.6.7", &["is not ASCII", "use another address"]),
         rcpt("RCPT TO:<c@d.example> NOTIFY=PERHAPS", "501 5.5.4", &["the value of NOTIFY is wrong"]),
