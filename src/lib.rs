@@ -18,6 +18,7 @@ pub mod lane;
 pub mod message;
 pub mod ops;
 pub mod outbound;
+pub mod own_mail;
 pub mod password;
 pub mod pickup;
 pub mod registry;

@@ -1,19 +1,17 @@
 //! A notice as a mail of our own, put into our own queue: for what is still to come, while mail works.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use lettre::message::Mailbox;
-use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::header::ContentType;
 
 use super::notice::Notice;
 use super::receiver::SendError;
 use crate::config::App;
 use crate::inbound::{Intake, QueueIntake};
-use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
-use crate::store::Incoming;
+use crate::message::{Address, Lane, QueueId};
+use crate::own_mail::{AutoSubmitted, OwnMail, mailbox};
 
 /// Puts it into the queue of the account `through`; says which message it is.
 pub(super) async fn put(
@@ -25,31 +23,20 @@ pub(super) async fn put(
     let through = through.ok_or_else(|| SendError::new("no account can send mail just now"))?;
     let id = intake.next_id(notice.at);
     let bytes = compose(id, to, through, notice).map_err(SendError::new)?;
-    let config = intake.config.borrow().clone();
-    let incoming = Incoming {
+    let mail = OwnMail {
         id,
-        received_at: notice.at,
-        app: App::RELAY.to_owned(),
-        account: through.clone(),
+        at: notice.at,
+        app: App::RELAY,
+        through: through.clone(),
+        // Exchange lets a mailbox send as nobody but itself, not even as `<>`.
+        sender: Some(through.clone()),
+        to: to.to_vec(),
         lane: Lane::Urgent,
-        lane_why: Some("a warning".to_owned()),
-        envelope: Envelope {
-            // Exchange lets a mailbox send as nobody but itself, not even as `<>`.
-            sender: Some(through.clone()),
-            smtputf8: !to.iter().all(Address::is_ascii),
-            recipients: to.iter().cloned().map(Into::into).collect(),
-            ..Envelope::default()
-        },
-        trace: Trace {
-            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            helo: Some(config.hostname.clone()),
-            protocol: Protocol { extended: true, tls: false, authenticated: false },
-            user: None,
-        },
-        subject: config.queue.record_subjects.then(|| notice.title()),
-        size: bytes.len() as u64,
-        body: Body::Inline(bytes),
+        lane_why: "a warning",
+        subject: notice.title(),
+        bytes,
     };
+    let incoming = mail.incoming(&intake.config.borrow().clone());
     intake.accept(incoming).await.map_err(|error| SendError::new(error.to_string()))?;
     Ok(format!("put into the queue of {through} as message {id}"))
 }
@@ -67,7 +54,7 @@ fn compose(id: QueueId, to: &[Address], from: &Address, notice: &Notice) -> Resu
         .subject(format!("[xoauth2-relay] {}", notice.title()))
         .date(system_time(notice.at))
         .message_id(Some(format!("<{id}@{}>", from.domain())))
-        .header(AutoSubmitted)
+        .header(AutoSubmitted::Generated)
         .header(ContentType::TEXT_PLAIN);
     for to in to {
         mail = mail.to(mailbox(None, to)?);
@@ -77,32 +64,8 @@ fn compose(id: QueueId, to: &[Address], from: &Address, notice: &Notice) -> Resu
     Ok(Bytes::from(mail.formatted()))
 }
 
-fn mailbox(name: Option<&str>, address: &Address) -> Result<Mailbox, String> {
-    let parsed = address.as_str().parse::<lettre::Address>();
-    let parsed = parsed.map_err(|_| format!("{address} cannot be written into the header of a mail"))?;
-    Ok(Mailbox::new(name.map(str::to_owned), parsed))
-}
-
 fn system_time(at: Timestamp) -> SystemTime {
     SystemTime::from(at)
-}
-
-/// RFC 3834 section 5: holiday notices are not to answer it.
-#[derive(Clone)]
-struct AutoSubmitted;
-
-impl Header for AutoSubmitted {
-    fn name() -> HeaderName {
-        HeaderName::new_from_ascii_str("Auto-Submitted")
-    }
-
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self)
-    }
-
-    fn display(&self) -> HeaderValue {
-        HeaderValue::new(Self::name(), "auto-generated".to_owned())
-    }
 }
 
 #[cfg(test)]

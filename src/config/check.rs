@@ -63,6 +63,7 @@ fn top(root: &Table, review: &mut Review) -> Config {
         key: key(&top, review),
         log: log::log(&top, review),
         listeners: listeners(&top, &listener_sections, &data_dir, review),
+        postmaster: postmaster(&top, review),
         default_domain: default_domain(&top, review),
         accounts: accounts(&top, root, &data_dir, review),
         data_dir,
@@ -98,6 +99,15 @@ fn hostname(top: &Section<'_>, review: &mut Review) -> String {
     };
     let given = top.read("hostname", parsed(usable), review);
     given.unwrap_or_else(|| presentable(&gethostname::gethostname().to_string_lossy()))
+}
+
+/// Who gets the notices that no sender would read.
+fn postmaster(top: &Section<'_>, review: &mut Review) -> Option<Address> {
+    let usable = |text: &str| {
+        let wrong = |_| format!("{} is no address: write one that somebody reads, such as \"it@contoso.com\"", quoted(text));
+        Address::parse(text.trim()).map_err(wrong)
+    };
+    top.read("postmaster", parsed(usable), review)
 }
 
 /// A name that reads the same wherever it is shown.

@@ -85,7 +85,7 @@ pub(super) static ROOT: Scope = Scope {
         now("data_dir", Form::Text),
         now("database", Form::Text),
         now("key", Form::Secret),
-        later("postmaster", Form::Text),
+        now("postmaster", Form::Text),
         now("default_domain", Form::Text),
         now("log", Form::Text),
         now("log_format", Form::Text),

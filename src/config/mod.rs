@@ -69,6 +69,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The key that seals sign-ins; `None`: `data_dir/key`, made at the first start.
     pub key: Option<SecretSource>,
+    /// Who reads the notices that no sender would read; `None`: nobody.
+    pub postmaster: Option<crate::message::Address>,
     /// The domain of addresses that come without one, such as `root`.
     pub default_domain: Option<String>,
     /// What is logged.

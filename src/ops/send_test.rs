@@ -1,10 +1,9 @@
 //! A real mail to see whether mail leaves.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lettre::message::{Mailbox, header::ContentType};
+use lettre::message::header::ContentType;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -12,7 +11,8 @@ use super::{Ops, OpsError};
 use crate::config::{Account, App};
 use crate::inbound::Intake;
 use crate::journal::Happening;
-use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
+use crate::message::{Address, Lane, QueueId};
+use crate::own_mail::{self, OwnMail};
 use crate::store::{Incoming, RecipientState};
 
 /// How long the answer is waited for. The mail stays in the queue when it takes longer.
@@ -97,13 +97,7 @@ impl Ops {
              That you can read it means that mail leaves.\r\n",
             config.hostname, account.mailbox
         );
-        let mailbox = |address: &Address| {
-            address
-                .as_str()
-                .parse::<lettre::Address>()
-                .map(|address| Mailbox::new(None, address))
-                .map_err(|_| OpsError::Failed(format!("{address} cannot be written into the header of a mail")))
-        };
+        let mailbox = |address: &Address| own_mail::mailbox(None, address).map_err(OpsError::Failed);
         let mail = lettre::Message::builder()
             .from(mailbox(&account.mailbox)?)
             .to(mailbox(&to)?)
@@ -113,28 +107,18 @@ impl Ops {
             .body(text)
             .map_err(|error| OpsError::Failed(format!("the test mail could not be composed: {error}")))?;
         let bytes = Bytes::from(mail.formatted());
-        Ok(Incoming {
+        let mail = OwnMail {
             id,
-            received_at: self.clock.now(),
-            app: App::SEND_TEST.to_owned(),
-            account: account.mailbox.clone(),
+            at: self.clock.now(),
+            app: App::SEND_TEST,
+            through: account.mailbox.clone(),
+            sender: Some(account.mailbox.clone()),
+            to: vec![to],
             lane: Lane::Urgent,
-            lane_why: Some("the administrator waits for it".to_owned()),
-            envelope: Envelope {
-                sender: Some(account.mailbox.clone()),
-                smtputf8: !to.is_ascii(),
-                recipients: vec![to.into()],
-                ..Envelope::default()
-            },
-            trace: Trace {
-                peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                helo: Some(config.hostname.clone()),
-                protocol: Protocol { extended: true, tls: false, authenticated: false },
-                user: None,
-            },
-            subject: config.queue.record_subjects.then_some(subject),
-            size: bytes.len() as u64,
-            body: Body::Inline(bytes),
-        })
+            lane_why: "the administrator waits for it",
+            subject,
+            bytes,
+        };
+        Ok(mail.incoming(&config))
     }
 }

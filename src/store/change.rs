@@ -110,6 +110,10 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Somebody is told what became of messages, or it is decided when, or that nobody is: the mail that tells it and what it settles, in
+    /// one transaction, so that nobody is told twice or never. If nothing of what it settles is left to be settled (retried, deleted or told
+    /// meanwhile), nothing of it happens.
+    Tell(Box<Tell>),
     /// Something that belongs to an account or to the relay, for the journal.
     Note(JournalEntry),
     /// Something the relay has learnt and needs to know after a restart.
@@ -204,6 +208,45 @@ pub enum Next {
     Dead,
     /// The message itself cannot be worked on (a panicked attempt): a person has to look.
     Hold,
+}
+
+/// What is done about telling people.
+#[derive(Clone, Debug, Default)]
+pub struct Tell {
+    /// The mail that tells; `None` when it is only decided whom to tell, or when. Its body is inline.
+    pub mail: Option<Incoming>,
+    /// Refused recipients, each with what is decided about it. One that is refused no longer is left alone.
+    pub refusals: Vec<Refusal>,
+    /// Waiting messages whose sender has been warned now, or never will be.
+    pub warned: Vec<QueueId>,
+    /// For the journal.
+    pub entries: Vec<JournalEntry>,
+    /// What has to be remembered of it.
+    pub facts: Vec<Fact>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A recipient that will never get the message, and whether anybody is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The message.
+    pub message: QueueId,
+    /// The recipient's place in the envelope, from 0.
+    pub index: usize,
+    /// What is decided.
+    pub telling: Telling,
+}
+
+/// Whether somebody is told of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Somebody is, with this change.
+    Done,
+    /// Not before this time.
+    At(Timestamp),
+    /// Nobody can be.
+    Nobody,
 }
 
 /// A use of the pace and of the day's recipients.

@@ -69,6 +69,13 @@ pub trait Reader: Send {
     fn has_sign_ins(&mut self) -> Result<bool, ReadError>;
     /// All that was learnt, by account and name; the relay's own facts first.
     fn facts(&mut self) -> Result<Vec<Fact>, ReadError>;
+    /// The first `limit` recipients of whose refusal somebody is to be told by `now`, by that time; each as its message and place.
+    fn to_tell(&mut self, now: Timestamp, limit: u32) -> Result<Vec<(QueueId, usize)>, ReadError>;
+    /// How many refusals there are of which nobody can be told.
+    fn told_nobody(&mut self) -> Result<u64, ReadError>;
+    /// Messages with a sender that wait outside the lane for bulk mail and of which nobody was warned, by id, from behind `after` to before
+    /// `before`.
+    fn unwarned(&mut self, after: Option<QueueId>, before: QueueId, limit: u32) -> Result<Vec<Stored>, ReadError>;
     /// How many messages are where.
     fn counts(&mut self) -> Result<Vec<Count>, ReadError>;
     /// The accounts with unfinished or dead mail.

@@ -245,6 +245,28 @@ impl Store {
         self.shared.readers.read(|reader| reader.facts()).await
     }
 
+    /// At most `limit` recipients of whose refusal somebody is to be told by `now`, those first that have waited longest; each as its message
+    /// and its place in the envelope.
+    pub async fn to_tell(&self, now: Timestamp, limit: u32) -> Result<Vec<(QueueId, usize)>, ReadError> {
+        self.shared.readers.read(move |reader| reader.to_tell(now, limit)).await
+    }
+
+    /// How many refusals there are among the dead letters of which nobody could be told.
+    pub async fn told_nobody(&self) -> Result<u64, ReadError> {
+        self.shared.readers.read(|reader| reader.told_nobody()).await
+    }
+
+    /// At most `limit` messages that wait and of which no sender was warned yet, by id, from behind `after` to before `before`. Bulk mail and
+    /// what has the null sender are not among them.
+    pub async fn unwarned(
+        &self,
+        after: Option<QueueId>,
+        before: QueueId,
+        limit: u32,
+    ) -> Result<Vec<Stored>, ReadError> {
+        self.shared.readers.read(move |reader| reader.unwarned(after, before, limit)).await
+    }
+
     /// How many messages are where, by account and state. A few milliseconds for 100,000 messages.
     pub async fn counts(&self) -> Result<Vec<Count>, ReadError> {
         self.shared.readers.read(|reader| reader.counts()).await

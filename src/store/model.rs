@@ -28,7 +28,16 @@ enum Step {
     Readdress(u32, usize, usize),
     Hold(HoldCause),
     Release,
+    Tell(Vec<(u32, usize)>, Told),
     ForgetDead,
+}
+
+/// What is decided about refusals.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Done,
+    Later,
+    Nobody,
 }
 
 /// The store as maps.
@@ -39,6 +48,8 @@ struct Model {
     hold: Option<HoldCause>,
     dead_since: BTreeMap<u32, i64>,
     sent: u64,
+    /// Refused recipients and when somebody is to be told; `None`: nobody can be.
+    to_tell: BTreeMap<(u32, usize), Option<i64>>,
 }
 
 fn erp() -> Address {
@@ -57,6 +68,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Next::Wait { due_at: at(due), tries, tried_for }
     });
     let next = prop_oneof![3 => wait, 3 => Just(Next::Archive), 1 => Just(Next::Dead), 1 => Just(Next::Hold)];
+    let refusals = prop::collection::vec((0..IDS, 0..RECIPIENTS), 1..4);
+    let told = prop::sample::select(vec![Told::Done, Told::Done, Told::Later, Told::Nobody]);
     let cause = prop::sample::select(vec![HoldCause::Login, HoldCause::Manual]);
     let step = prop_oneof![
         4 => n.clone().prop_map(Step::Accept),
@@ -71,6 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..IDS, 0..ADDRESSES.len(), 0..ADDRESSES.len()).prop_map(|(n, from, to)| Step::Readdress(n, from, to)),
         1 => cause.prop_map(Step::Hold),
         1 => Just(Step::Release),
+        2 => (refusals, told).prop_map(|(refusals, told)| Step::Tell(refusals, told)),
         1 => Just(Step::ForgetDead),
     ];
     prop::collection::vec(step, 1..40)
@@ -107,6 +121,16 @@ fn change(step: &Step, now: i64) -> Change {
             probe_at: None,
             probes: 0,
         })),
+        Step::Tell(refusals, told) => {
+            let telling = match told {
+                Told::Done => Telling::Done,
+                Told::Later => Telling::At(samples::at(now + 5)),
+                Told::Nobody => Telling::Nobody,
+            };
+            let refusal = |&(n, index): &(u32, usize)| Refusal { message: id(n), index, telling };
+            let refusals = refusals.iter().map(refusal).collect();
+            Change::Tell(Box::new(Tell { refusals, at, ..Tell::default() }))
+        }
         Step::Release => Change::Release { account: lms(), at, why: "test".to_owned() },
         Step::ForgetDead => {
             let before = samples::at(now - 10);
@@ -146,9 +170,11 @@ impl Model {
             Step::Readdress(n, from, to) => self.readdress(*n, ADDRESSES[*from], ADDRESSES[*to], now),
             Step::Hold(cause) => self.hold = Some(*cause),
             Step::Release => self.hold = None,
+            Step::Tell(refusals, told) => refusals.iter().for_each(|refusal| self.tell(*refusal, *told, now)),
             Step::ForgetDead => {
                 let old: Vec<u32> = self.dead_since.iter().filter(|&(_, &at)| at < now - 10).map(|(n, _)| *n).collect();
                 for n in old {
+                    self.settled(n);
                     self.messages.remove(&n);
                     self.dead_since.remove(&n);
                 }
@@ -194,6 +220,11 @@ impl Model {
             if let Some(row) = stored.recipients.get_mut(index)
                 && row.state != RecipientState::Accepted
             {
+                match (row.state, state) {
+                    (RecipientState::Refused, RecipientState::Refused) => {}
+                    (_, RecipientState::Refused) => drop(self.to_tell.insert((n, index), Some(now))),
+                    _ => drop(self.to_tell.remove(&(n, index))),
+                }
                 row.state = state;
                 row.reply = Some(format!("reply of {now}: {}", state.as_str()));
             }
@@ -219,7 +250,23 @@ impl Model {
         }
     }
 
+    fn tell(&mut self, refusal: (u32, usize), told: Told, now: i64) {
+        if let Some(tell_at) = self.to_tell.get_mut(&refusal) {
+            match told {
+                Told::Done => drop(self.to_tell.remove(&refusal)),
+                Told::Later => *tell_at = Some(now + 5),
+                Told::Nobody => *tell_at = None,
+            }
+        }
+    }
+
+    /// Nobody has to be told of it any more.
+    fn settled(&mut self, n: u32) {
+        self.to_tell.retain(|(of, _), _| *of != n);
+    }
+
     fn retry(&mut self, n: u32, now: i64) {
+        self.settled(n);
         let Some(stored) = self.messages.get_mut(&n) else { return };
         for row in stored.recipients.iter_mut().filter(|row| row.state != RecipientState::Accepted) {
             row.state = RecipientState::Waiting;
@@ -278,6 +325,7 @@ impl Model {
 
     fn archive(&mut self, n: u32, now: i64, ending: Ending, carrier: Option<Address>) {
         let Some(stored) = self.messages.remove(&n) else { return };
+        self.settled(n);
         self.dead_since.remove(&n);
         let archived = Archived {
             id: stored.id,
@@ -317,6 +365,13 @@ impl Model {
         for account in [lms(), erp()] {
             assert_eq!(store.window(&account, 100).await.unwrap(), self.window(&account));
         }
+        let mut to_tell: Vec<_> =
+            self.to_tell.iter().filter_map(|(&(n, index), at)| Some((at.as_ref().copied()?, id(n), index))).collect();
+        to_tell.sort_unstable();
+        let to_tell: Vec<_> = to_tell.into_iter().map(|(_, id, index)| (id, index)).collect();
+        assert_eq!(store.to_tell(at(1_000_000), 100).await.unwrap(), to_tell);
+        let nobody = self.to_tell.values().filter(|at| at.is_none()).count();
+        assert_eq!(store.told_nobody().await.unwrap(), nobody as u64);
         let counted: u64 = store.counts().await.unwrap().iter().map(|count| count.messages).sum();
         assert_eq!(counted, self.messages.len() as u64);
         let holds: Vec<HoldCause> = store.holds().await.unwrap().iter().map(|hold| hold.cause).collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::Change;
+use super::{Change, Incoming};
 use super::crash;
 use super::engine::{Committed, Engine, Failure};
 use super::handle::CommitError;
@@ -122,11 +122,11 @@ impl WriterHandle {
 fn weight(change: &Change) -> usize {
     const ROW: usize = 512;
     match change {
-        Change::Accept(incoming) => {
-            let body = if let Body::Inline(bytes) = &incoming.body { bytes.len() } else { 0 };
-            let recipients = &incoming.envelope.recipients;
-            let said = recipients.iter().filter_map(|recipient| recipient.orcpt.as_ref());
-            ROW + body + 128 * recipients.len() + said.map(|orcpt| orcpt.as_str().len()).sum::<usize>()
+        Change::Accept(incoming) => ROW + incoming_weight(incoming),
+        Change::Tell(tell) => {
+            let entries: usize = tell.entries.iter().map(|entry| ROW + entry.text.len()).sum();
+            let marks = tell.refusals.len() + tell.warned.len() + tell.facts.len();
+            ROW * (1 + marks) + entries + tell.mail.as_ref().map_or(0, incoming_weight)
         }
         Change::Record(record) => {
             let replies: usize = record.recipients.iter().map(|update| 128 + update.reply.len()).sum();
@@ -150,6 +150,13 @@ fn weight(change: &Change) -> usize {
         | Change::SignIn(_)
         | Change::Running(_) => ROW,
     }
+}
+
+fn incoming_weight(incoming: &Incoming) -> usize {
+    let body = if let Body::Inline(bytes) = &incoming.body { bytes.len() } else { 0 };
+    let recipients = &incoming.envelope.recipients;
+    let said = recipients.iter().filter_map(|recipient| recipient.orcpt.as_ref());
+    body + 128 * recipients.len() + said.map(|orcpt| orcpt.as_str().len()).sum::<usize>()
 }
 
 struct Writer {

@@ -130,7 +130,7 @@ fn of_recipients() -> Vec<Refusal> {
 
 fn of_messages() -> Vec<Refusal> {
     let sender = Address::parse("a@b.example").unwrap();
-    let refused = Refused { app: "moodle".into(), sender, said_in: SaidIn::Header };
+    let refused = Refused { app: "moodle".into(), sender, said_in: SaidIn::Header, mailbox: None };
     let large =
         &["larger than the 35 MiB", "max_message_size of the [[listener]] 127.0.0.1:2525", "send less", "Exchange"];
     vec![

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{account, forget, message, order, values};
+use super::{account, forget, message, order, tell, values};
 use crate::message::{Address, QueueId};
 use crate::store::engine::{Committed, Failure};
 use crate::store::{Change, JournalEntry, Resealed};
@@ -25,6 +25,7 @@ pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Re
         Change::SignIn(sign_in) => account::sign_in(sql, sign_in),
         Change::Reseal(resealed) => reseal(sql, resealed),
         Change::Wake { account, at } => message::wake(sql, account, *at),
+        Change::Tell(tell) => tell::tell(sql, tell),
         Change::Note(entry) => note(sql, entry),
         Change::Learn(fact) => account::learn(sql, fact),
         Change::Forget { journal_before, dead_before, sent_before } => {

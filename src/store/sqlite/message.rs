@@ -67,7 +67,7 @@ pub fn record(sql: &Connection, record: &Record, committed: &mut Committed) -> R
         return Ok(());
     }
     for update in &record.recipients {
-        update_recipient(sql, record.id, update)?;
+        update_recipient(sql, record.id, update, record.at)?;
     }
     match &record.next {
         Next::Archive if pending(sql, record.id)? == 0 => {
@@ -100,8 +100,10 @@ pub fn retry(sql: &Connection, id: QueueId, at: Timestamp) -> Result<(), Failure
     if changed == 0 {
         return Ok(());
     }
-    sql.prepare_cached("UPDATE recipient SET state = 'waiting' WHERE message = ?1 AND state <> 'accepted'")?
-        .execute([id.number()])?;
+    sql.prepare_cached(
+        "UPDATE recipient SET state = 'waiting', tell_at = NULL WHERE message = ?1 AND state <> 'accepted'",
+    )?
+    .execute([id.number()])?;
     set_state(sql, id, MessageState::Waiting, at)?;
     line(sql, at, Some(id), None, "due now: an administrator asked for a retry")
 }
@@ -196,13 +198,15 @@ pub(super) fn mailbox_of(sql: &Connection, id: QueueId) -> Result<Option<String>
     Ok(select.query_row([id.number()], |row| row.get(0)).optional()?)
 }
 
-/// An accepted recipient has the mail: whatever is said of it later, it is not sent to again.
-fn update_recipient(sql: &Connection, id: QueueId, update: &RecipientUpdate) -> Result<(), Failure> {
+/// An accepted recipient has the mail: whatever is said of it later, it is not sent to again. One that is refused from now on is to be told of.
+fn update_recipient(sql: &Connection, id: QueueId, update: &RecipientUpdate, at: Timestamp) -> Result<(), Failure> {
     let RecipientUpdate { index, state, reply } = update;
     sql.prepare_cached(
-        "UPDATE recipient SET state = ?3, reply = ?4 WHERE message = ?1 AND n = ?2 AND state <> 'accepted'",
+        "UPDATE recipient SET state = ?3, reply = ?4,
+             tell_at = CASE WHEN ?3 <> 'refused' THEN NULL WHEN state = 'refused' THEN tell_at ELSE ?5 END
+         WHERE message = ?1 AND n = ?2 AND state <> 'accepted'",
     )?
-    .execute(params![id.number(), count(*index), state.as_str(), reply])?;
+    .execute(params![id.number(), count(*index), state.as_str(), reply, millis(at)])?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod log_file;
 mod message;
 mod order;
 mod reader;
+mod tell;
 mod values;
 
 use std::fs::{self, OpenOptions};
@@ -56,6 +57,9 @@ const STEPS: [&str; 2] = [
      ALTER TABLE message ADD COLUMN lane_why TEXT;
      ALTER TABLE archive ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
      ALTER TABLE archive ADD COLUMN lane_why TEXT;
+     ALTER TABLE message ADD COLUMN warned_at INTEGER;
+     ALTER TABLE recipient ADD COLUMN tell_at INTEGER;
+     CREATE INDEX recipient_to_tell ON recipient (tell_at) WHERE tell_at IS NOT NULL;
      DROP INDEX message_by_state;
      CREATE INDEX message_by_state ON message (account, state, due_at, id, pending);",
 ];

@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::values::{
-    address, duration, envelope_recipient, journal_entry, lane, maybe_address, maybe_duration, maybe_named, maybe_time,
+    address, duration, envelope_recipient, journal_entry, lane, lane_number, maybe_address, maybe_duration, maybe_named, maybe_time,
     millis, named, odd, protocol, recipient, time, timestamp, unsigned,
 };
+use super::tell::NOBODY;
 use super::{Shared, lock};
-use crate::message::{Address, Envelope, EnvelopeId, QueueId, Return, Trace};
+use crate::message::{Address, Envelope, EnvelopeId, Lane, QueueId, Return, Trace};
 use crate::store::engine::{Found, Reader};
 use crate::store::handle::ReadError;
 use crate::store::{
@@ -20,6 +21,10 @@ use crate::store::{
 /// The scheduler's window. A constant, so that the test of its cost sees the same text.
 pub const WINDOW: &str = "SELECT id, due_at, pending FROM message WHERE account = ?1 AND state = 'waiting'
      ORDER BY due_at, id LIMIT ?2";
+
+/// Who is to be told of a refusal.
+pub const TO_TELL: &str = "SELECT message, n FROM recipient WHERE tell_at <= ?1 AND state = 'refused'
+     ORDER BY tell_at, message, n LIMIT ?2";
 
 /// Counts from the index alone: a few milliseconds for 100,000 messages. Ids are in order of arrival.
 pub const COUNTS: &str =
@@ -144,6 +149,35 @@ impl Reader for SqliteReader {
                     at: time(row, "at")?,
                 })
             })
+        })
+    }
+
+    fn to_tell(&mut self, now: Timestamp, limit: u32) -> Result<Vec<(QueueId, usize)>, ReadError> {
+        self.snapshot(|sql| {
+            rows(sql, TO_TELL, params![millis(now), limit], |row| {
+                let place = usize::try_from(unsigned(row, "n")?).map_err(odd)?;
+                Ok((row.get("message").map(QueueId::from_number)?, place))
+            })
+        })
+    }
+
+    fn told_nobody(&mut self) -> Result<u64, ReadError> {
+        let query = "SELECT count(*) AS refusals FROM recipient WHERE tell_at = ?1 AND state = 'refused'";
+        self.snapshot(|sql| sql.query_row(query, [NOBODY], |row| unsigned(row, "refusals")))
+    }
+
+    fn unwarned(
+        &mut self,
+        after: Option<QueueId>,
+        before: QueueId,
+        limit: u32,
+    ) -> Result<Vec<Stored>, ReadError> {
+        let after = after.map_or(i64::MIN, QueueId::number);
+        let query = "SELECT * FROM message WHERE id > ?1 AND id < ?2 AND state = 'waiting' AND warned_at IS NULL
+             AND sender IS NOT NULL AND lane < ?3 ORDER BY id LIMIT ?4";
+        self.snapshot(|sql| {
+            let bulk = lane_number(Lane::Bulk);
+            rows(sql, query, params![after, before.number(), bulk, limit], |row| stored(sql, row))
         })
     }
 

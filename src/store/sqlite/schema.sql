@@ -27,7 +27,8 @@ CREATE TABLE message (
     size        INTEGER NOT NULL,
     in_file     INTEGER NOT NULL,   -- 1: the body is bodies/ID, 0: in the table body
     ret         TEXT,               -- RET, ENVID, NOTIFY and ORCPT of RFC 3461, word for word
-    envid       TEXT
+    envid       TEXT,
+    warned_at   INTEGER             -- when its sender was warned that it takes long
 ) STRICT;
 
 -- Serves the window (account, 'waiting', by due_at and id), the counts and the accounts that have mail.
@@ -47,8 +48,12 @@ CREATE TABLE recipient (
     reply   TEXT,
     notify  TEXT,
     orcpt   TEXT,
+    tell_at INTEGER,                -- when somebody is to be told that it is refused; the largest number: nobody can be; NULL: it was told
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
+
+-- Serves who has to be told, and how many nobody could be told of.
+CREATE INDEX recipient_to_tell ON recipient (tell_at) WHERE tell_at IS NOT NULL;
 
 -- What is left of messages that are settled or deleted.
 CREATE TABLE archive (
