@@ -23,6 +23,7 @@ pub mod password;
 pub mod pickup;
 pub mod registry;
 pub mod relay;
+pub mod report;
 pub mod schedule;
 pub mod service;
 pub mod shelf;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use lettre::message::Mailbox;
-use lettre::message::header::{Header, HeaderName, HeaderValue};
+use lettre::message::header::{ContentTransferEncoding, Header, HeaderName, HeaderValue};
+use lettre::message::{Body as TextBody, Mailbox};
 
 use crate::config::Config;
 use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
@@ -80,6 +80,19 @@ pub fn mailbox(name: Option<&str>, address: &Address) -> Result<Mailbox, String>
     let parsed = address.as_str().parse::<lettre::Address>();
     let parsed = parsed.map_err(|_| format!("{address} cannot be written into the header of a mail"))?;
     Ok(Mailbox::new(name.map(str::to_owned), parsed))
+}
+
+/// A text as it stands where ASCII and short lines allow it, else encoded. `text` has line feeds alone.
+pub fn plain(text: &str) -> TextBody {
+    /// RFC 5322 section 2.1.1.
+    const LONGEST_LINE: usize = 998;
+    let is_plain = text.is_ascii() && text.lines().all(|line| line.len() <= LONGEST_LINE);
+    let text = text.replace('\n', "\r\n");
+    if is_plain {
+        TextBody::dangerous_pre_encoded(text.into_bytes(), ContentTransferEncoding::SevenBit)
+    } else {
+        TextBody::new(text)
+    }
 }
 
 /// RFC 3834 section 5: holiday notices and their like are not to answer it.

@@ -26,7 +26,7 @@ use crate::service::Inherited;
 use crate::shelf::{KeySource, VaultShelf};
 use crate::signin::{LoginTools, SecretReader, SignInEvent, SignInParts, SignIns, Timeouts};
 use crate::store::{Change, DataDir, Hold, Sent, Store};
-use crate::{admin, alert, control, inbound};
+use crate::{admin, alert, control, inbound, report};
 
 /// The day that the pace looks back on, and a margin.
 const PACE_MEMORY: Duration = Duration::from_hours(25);
@@ -148,6 +148,8 @@ impl Relay {
         let (bell, ears) = alert::bell();
         watcher.over(&work, "a sign-in", pass_on(sign_in_events, inbox, bell, clock, work.stop.clone()));
         watcher.over(&work, "the alerts", alert::run(ops.clone(), ears, work.stop.clone()));
+        let reporting = report::Desk { intake: ops.intake(), clock: ops.clock.clone() };
+        watcher.over(&work, "the notices", report::run(reporting, work.stop.clone()));
         watcher.over(&work, "the housekeeping", keep_house(ops.clone(), work.stop.clone()));
         let (sessions, stop) = (pool.clone(), work.stop.clone());
         watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });

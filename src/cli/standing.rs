@@ -62,6 +62,11 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
         let dead = count(usize::try_from(status.queue.dead).unwrap_or(usize::MAX), "dead letter");
         let _ = writeln!(text, "\n{dead}: see `xoauth2-relay queue list`, and `queue show ID` for the reason");
     }
+    if status.told_nobody > 0 {
+        let refusals = count(usize::try_from(status.told_nobody).unwrap_or(usize::MAX), "refusal");
+        let remedy = if status.has_postmaster { "" } else { "; set postmaster in the configuration to be told" };
+        let _ = writeln!(text, "{refusals} among them of which nobody was told{remedy}");
+    }
     text
 }
 

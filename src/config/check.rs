@@ -104,7 +104,8 @@ fn hostname(top: &Section<'_>, review: &mut Review) -> String {
 /// Who gets the notices that no sender would read.
 fn postmaster(top: &Section<'_>, review: &mut Review) -> Option<Address> {
     let usable = |text: &str| {
-        let wrong = |_| format!("{} is no address: write one that somebody reads, such as \"it@contoso.com\"", quoted(text));
+        let wrong =
+            |_| format!("{} is no address: write one that somebody reads, such as \"it@contoso.com\"", quoted(text));
         Address::parse(text.trim()).map_err(wrong)
     };
     top.read("postmaster", parsed(usable), review)

@@ -19,7 +19,7 @@ pub use headers::{Field, Headers};
 pub use id::{NotAnId, QueueId};
 pub use lane::Lane;
 pub use mailboxes::{Mailbox, Mailboxes};
-pub use notices::{EnvelopeId, Notify, OriginalRecipient, Return};
+pub use notices::{EnvelopeId, Notify, OriginalRecipient, Return, typed_address};
 pub use received::received;
 pub use rewrite::{HEADER_LIMIT, Policy, Rewritten, rewrite};
 pub use sender::{Permitted, SenderPolicy, foreign_sender};

@@ -89,6 +89,11 @@ impl EnvelopeId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// As a notice repeats it: printable ASCII.
+    pub fn decoded(&self) -> String {
+        from_xtext(&self.0)
+    }
 }
 
 /// ORCPT: whom the message was for before anybody forwarded it, `type;address` in xtext (RFC 3461 section 4.2).
@@ -122,6 +127,29 @@ impl OriginalRecipient {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// As a notice repeats it: `type;address` in printable ASCII.
+    pub fn decoded(&self) -> String {
+        from_xtext(&self.0)
+    }
+}
+
+/// An address as a notice names it: `rfc822;address`, or `utf-8;address` where it is not ASCII (RFC 3464 section 2.3.2, RFC 6533 section 3).
+pub fn typed_address(address: &Address) -> String {
+    let kind = if address.is_ascii() { "rfc822" } else { "utf-8" };
+    format!("{kind};{}", in_ascii(address.as_str()))
+}
+
+/// `+XX` becomes the octet it stands for. What was parsed before has nothing else in it than printable ASCII.
+fn from_xtext(text: &str) -> String {
+    let mut parts = text.split('+');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let octet = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(octet.map_or('?', char::from));
+        decoded.push_str(part.get(2..).unwrap_or_default());
+    }
+    decoded
 }
 
 /// RFC 3461 section 4: printable ASCII but for `+` and `=`, which stand as `+XX`. What is encoded has to be printable as well
@@ -216,6 +244,15 @@ mod tests {
             let original = OriginalRecipient::of(&Address::parse(address).unwrap());
             assert_eq!(original.as_ref().map(OriginalRecipient::as_str), Some(kept), "{address}");
         }
+}
+
+#[test]
+    fn a_notice_repeats_what_was_encoded_in_plain() {
+        assert_eq!(EnvelopeId::parse("a+2Bb+3Dc+20d").unwrap().decoded(), "a+b=c d");
+        assert_eq!(OriginalRecipient::parse("rfc822;a+2Bb@c.example").unwrap().decoded(), "rfc822;a+b@c.example");
+        let typed = |text| typed_address(&Address::parse(text).unwrap());
+        assert_eq!(typed("a+b@c.example"), "rfc822;a+b@c.example");
+        assert_eq!(typed("grün@example.com"), "utf-8;gr\\x{FC}n@example.com");
     }
 
     #[test]

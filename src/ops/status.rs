@@ -33,6 +33,12 @@ pub struct Status {
     /// When all queues will be empty that are not held, if nothing more comes; absent when nothing leaves.
     #[serde(default)]
     pub forecast: Option<ForecastView>,
+    /// Refusals among the dead letters of which nobody could be told.
+    #[serde(default)]
+    pub told_nobody: u64,
+    /// Whether a postmaster is configured, who is told what no sender would read.
+    #[serde(default)]
+    pub has_postmaster: bool,
     /// In the order of the configuration.
     pub accounts: Vec<AccountStatus>,
     /// Accounts that are no longer configured but have mail: it is held.
@@ -274,6 +280,8 @@ impl Ops {
             key,
             queue: total,
             forecast,
+            told_nobody: self.store.told_nobody().await?,
+            has_postmaster: config.postmaster.is_some(),
             accounts,
             removed_accounts: removed.collect(),
             expires: expires(&expiries, None),

@@ -116,6 +116,8 @@ mod tests {
             queue: QueueCounts { waiting, dead, ..QueueCounts::default() },
             forecast: None,
             accounts: Vec::new(),
+            told_nobody: 0,
+            has_postmaster: false,
             removed_accounts: Vec::new(),
             expires: Vec::new(),
         }

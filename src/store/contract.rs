@@ -557,8 +557,7 @@ pub fn what_was_learnt_is_known_until_it_is_forgotten(subject: &mut Subject) {
 }
 
 fn telling(refusals: &[(u32, usize, Telling)], mail: Option<u32>) -> Change {
-    let refusal =
-        |&(n, index, telling): &(u32, usize, Telling)| Refusal { message: id(n), index, telling };
+    let refusal = |&(n, index, telling): &(u32, usize, Telling)| Refusal { message: id(n), index, telling };
     let entry = JournalEntry { at: at(50), message: Some(id(1)), account: None, text: "told".to_owned() };
     let fact = Fact { account: None, name: "notice/x".to_owned(), value: Some("1".to_owned()), at: at(50) };
     Change::Tell(Box::new(Tell {
@@ -622,7 +621,12 @@ pub fn who_waits_long_is_warned_once(subject: &mut Subject) {
         Change::Accept(Box::new(mail))
     };
     let me = Some("me@contoso.com");
-    subject.commit(&[of(1, Lane::Normal, me), of(2, Lane::Bulk, me), of(3, Lane::Urgent, me), of(4, Lane::Normal, None)]);
+    subject.commit(&[
+        of(1, Lane::Normal, me),
+        of(2, Lane::Bulk, me),
+        of(3, Lane::Urgent, me),
+        of(4, Lane::Normal, None),
+    ]);
     subject.commit(&[of(5, Lane::Normal, me), of(6, Lane::Normal, me)]);
     subject.commit(&[recorded(5, 10, &[(0, RecipientState::Refused)], Next::Dead)]);
     let found = |subject: &mut Subject, after, limit| -> Vec<_> {
@@ -633,7 +637,12 @@ pub fn who_waits_long_is_warned_once(subject: &mut Subject) {
     assert_eq!(found(subject, Some(id(1)), 10), [id(3)]);
     let warn = |ids: &[u32], mail| {
         let mail = Some(incoming(mail, &["me@contoso.com"]));
-        Change::Tell(Box::new(Tell { mail, warned: ids.iter().map(|&n| id(n)).collect(), at: at(60), ..Tell::default() }))
+        Change::Tell(Box::new(Tell {
+            mail,
+            warned: ids.iter().map(|&n| id(n)).collect(),
+            at: at(60),
+            ..Tell::default()
+        }))
     };
     subject.commit(&[warn(&[1], 8), warn(&[1, 5], 9)]);
     assert_eq!(found(subject, None, 10), [id(3)]);

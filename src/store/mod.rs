@@ -33,8 +33,8 @@ use crate::message::{Address, Envelope, Lane, QueueId, Trace};
 
 pub use bodies::{Bodies, BodyWriter, INLINE_LIMIT};
 pub use change::{
-    Change, Fact, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Refusal, Resealed, Sent, Tell,
-    Telling,
+    Change, Fact, Hold, HoldCause, Incoming, JournalEntry, Next, RecipientUpdate, Record, Refusal, Resealed, Sent,
+    Tell, Telling,
 };
 pub use handle::{CommitError, ReadError, Store, StoreError};
 pub use lock::{DataDir, LockError};

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::{Change, Incoming};
 use super::crash;
 use super::engine::{Committed, Engine, Failure};
 use super::handle::CommitError;
 use super::upkeep::Keeper;
+use super::{Change, Incoming};
 use crate::message::Body;
 
 /// Changes in one batch, so that the first of them does not wait for too many others.

@@ -68,6 +68,8 @@ fn looked_at(accounts: Vec<AccountStatus>) -> Looked {
         queue: QueueCounts::default(),
         forecast: None,
         accounts,
+        told_nobody: 0,
+        has_postmaster: false,
         removed_accounts: Vec::new(),
         expires: Vec::new(),
     };

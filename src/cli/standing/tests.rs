@@ -93,6 +93,8 @@ fn of(accounts: Vec<AccountStatus>) -> String {
         queue,
         forecast: None,
         accounts,
+        told_nobody: 0,
+        has_postmaster: false,
         removed_accounts: Vec::new(),
         expires: Vec::new(),
     };

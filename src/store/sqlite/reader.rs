@@ -4,11 +4,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
-use super::values::{
-    address, duration, envelope_recipient, journal_entry, lane, lane_number, maybe_address, maybe_duration, maybe_named, maybe_time,
-    millis, named, odd, protocol, recipient, time, timestamp, unsigned,
-};
 use super::tell::NOBODY;
+use super::values::{
+    address, duration, envelope_recipient, journal_entry, lane, lane_number, maybe_address, maybe_duration,
+    maybe_named, maybe_time, millis, named, odd, protocol, recipient, time, timestamp, unsigned,
+};
 use super::{Shared, lock};
 use crate::message::{Address, Envelope, EnvelopeId, Lane, QueueId, Return, Trace};
 use crate::store::engine::{Found, Reader};
@@ -166,12 +166,7 @@ impl Reader for SqliteReader {
         self.snapshot(|sql| sql.query_row(query, [NOBODY], |row| unsigned(row, "refusals")))
     }
 
-    fn unwarned(
-        &mut self,
-        after: Option<QueueId>,
-        before: QueueId,
-        limit: u32,
-    ) -> Result<Vec<Stored>, ReadError> {
+    fn unwarned(&mut self, after: Option<QueueId>, before: QueueId, limit: u32) -> Result<Vec<Stored>, ReadError> {
         let after = after.map_or(i64::MIN, QueueId::number);
         let query = "SELECT * FROM message WHERE id > ?1 AND id < ?2 AND state = 'waiting' AND warned_at IS NULL
              AND sender IS NOT NULL AND lane < ?3 ORDER BY id LIMIT ?4";
