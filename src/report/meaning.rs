@@ -88,7 +88,7 @@ pub fn status(reply: &str) -> String {
     let enhanced = words.next().unwrap_or_default();
     let parts: Vec<&str> = enhanced.split('.').collect();
     let is_number = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit());
-    let is_status = matches!(parts[..], ["2" | "4" | "5", _, _]) && parts.iter().all(|part| is_number(part));
+    let is_status = matches!(parts[..], ["2" | "4" | "5", _, _]) && parts.iter().all(is_number);
     match code.as_bytes().first() {
         _ if is_status => enhanced.to_owned(),
         Some(b'5') if code.len() == 3 => "5.0.0".to_owned(),

@@ -275,7 +275,9 @@ impl Task {
             }
             Err(error) => {
                 tracing::warn!(%error, "could not tell the postmaster");
-                tell.refusals.iter_mut().for_each(|refusal| refusal.telling = Telling::Nobody);
+                for refusal in &mut tell.refusals {
+                    refusal.telling = Telling::Nobody;
+                }
                 tell.entries = affairs().map(|one| entry(one.id, now, format!("nobody was told: {error}"))).collect();
             }
         }
@@ -289,7 +291,9 @@ impl Task {
     async fn cannot_tell(&self, letter: &Letter, error: &str, now: Timestamp) -> Result<(), LookError> {
         tracing::warn!(to = %letter.to, error, "could not tell a sender");
         let mut refusals = done(letter.affairs.iter());
-        refusals.iter_mut().for_each(|refusal| refusal.telling = Telling::Nobody);
+        for refusal in &mut refusals {
+            refusal.telling = Telling::Nobody;
+        }
         let nobody = |affair: &Affair| entry(affair.id, now, format!("nobody was told: {error}"));
         let tell = Tell {
             refusals: if letter.kind == Kind::Failed { refusals } else { Vec::new() },

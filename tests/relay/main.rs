@@ -23,7 +23,7 @@ mod letters;
 mod login;
 mod machine;
 mod moving_in;
-
+mod notices;
 mod oauth_errors;
 mod openid;
 mod orders;
