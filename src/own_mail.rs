@@ -12,11 +12,6 @@ use crate::config::Config;
 use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use crate::store::Incoming;
 
-/// The app that mail of the relay's own is shown as.
-pub const APP: &str = "xoauth2-relay";
-/// The app that the mail of `send-test` is shown as.
-pub const TEST_APP: &str = "send-test";
-
 /// A mail of our own, composed.
 #[derive(Clone, Debug)]
 pub struct OwnMail {
@@ -24,7 +19,7 @@ pub struct OwnMail {
     pub id: QueueId,
     /// When it was written.
     pub at: Timestamp,
-    /// [`APP`] or [`TEST_APP`].
+    /// As which app it is shown: [`App::RELAY`](crate::config::App::RELAY) or [`App::SEND_TEST`](crate::config::App::SEND_TEST).
     pub app: &'static str,
     /// Whose queue it waits in, and whom it is from in its header.
     pub through: Address,

@@ -1,8 +1,8 @@
 //! Who would read a notice: the sender, a program that counts bounces, the postmaster, or nobody. Pure.
 
-use crate::config::Config;
+use crate::config::{App, Config};
 use crate::message::{Address, Headers};
-use crate::own_mail;
+use crate::registry;
 use crate::store::Stored;
 
 /// Who is told what became of a message.
@@ -25,11 +25,14 @@ pub fn addressee(stored: &Stored, headers: &Headers<'_>, config: &Config) -> Add
             "the mail has the null sender, as notices have: a notice of a notice would never end",
         );
     };
-    if stored.app == own_mail::TEST_APP {
+    if stored.app == App::SEND_TEST {
         return Addressee::Needless("send-test has shown the answer");
     }
-    if stored.app == own_mail::APP {
+    if stored.app == App::RELAY {
         return Addressee::Postmaster("it is a warning of the relay itself");
+    }
+    if registry::app_named(config, &stored.app).is_some_and(|app| app.is_staging()) {
+        return Addressee::Postmaster("its app is a copy of a program (divert_to, recipients_allow), and its senders are real people");
     }
     let local = sender.as_str().rsplit_once('@').map_or("", |(local, _)| local).to_lowercase();
     // What was made for bounces wants them, whatever the header says of the mail.

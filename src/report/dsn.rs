@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use lettre::message::header::{ContentTransferEncoding, ContentType};
 use lettre::message::{Body, MultiPart, SinglePart};
 
-use super::affair::{Affair, Party};
+use super::affair::{Affair, Party, shape};
 use super::meaning::{meaning, status};
 use super::plan::Kind;
 use crate::message::{Address, QueueId, date, typed_address};
@@ -174,25 +174,49 @@ fn text(notice: &Notice<'_>) -> String {
 }
 
 fn about(text: &mut String, kind: Kind, affair: &Affair, in_full: bool) {
-    let to: Vec<&str> = affair.parties.iter().take(SHOWN).map(|party| party.address.as_str()).collect();
     let subject = if affair.subject.is_empty() { "(none)" } else { &affair.subject };
-    let _ = write!(text, "\n    Subject:  {subject}\n    Written:  {}\n    To:       {}\n", affair.date, to.join(", "));
-    for party in affair.parties.iter().take(SHOWN) {
-        let whom = if affair.parties.len() > 1 { format!(" about {}", party.address) } else { String::new() };
-        match (kind, party.reply.is_empty()) {
+    let label = if kind == Kind::Failed { "Did not reach:" } else { "Waits for:    " };
+    let _ = write!(text, "\n    Subject:       {subject}\n    Written:       {}\n", affair.date);
+    let _ = writeln!(text, "    {label} {}", named(&affair.parties.iter().collect::<Vec<_>>()));
+    let answers = by_answer(&affair.parties);
+    for parties in &answers {
+        let reply = parties.first().map_or("", |party| &party.reply);
+        let whom = if answers.len() > 1 { format!(" about {}", named(parties)) } else { String::new() };
+        match (kind, reply.is_empty()) {
             (Kind::Delayed, true) => text.push_str("\nNobody has refused it; it waits in its queue.\n"),
             (Kind::Failed, true) => text.push_str("\nNothing was answered for as long as it was tried.\n"),
             (_, false) => {
                 let _ = write!(text, "\nThe mail server said{whom}:\n\n");
-                for line in party.reply.lines() {
+                for line in reply.lines() {
                     let _ = writeln!(text, "    {}", line.replace(char::is_control, " "));
                 }
             }
         }
         if in_full && kind == Kind::Failed {
-            explain(text, &party.reply);
+            explain(text, reply);
         }
     }
+}
+
+/// Recipients of whom the same was said, in the order in which it was.
+fn by_answer(parties: &[Party]) -> Vec<Vec<&Party>> {
+    let mut answers: Vec<(String, Vec<&Party>)> = Vec::new();
+    for party in parties {
+        let shape = shape(&party.reply);
+        match answers.iter_mut().find(|(known, _)| *known == shape) {
+            Some((_, parties)) => parties.push(party),
+            None => answers.push((shape, vec![party])),
+        }
+    }
+    answers.into_iter().map(|(_, parties)| parties).take(SHOWN).collect()
+}
+
+fn named(parties: &[&Party]) -> String {
+    let mut names: Vec<&str> = parties.iter().take(SHOWN).map(|party| party.address.as_str()).collect();
+    if parties.len() > SHOWN {
+        names.push("...");
+    }
+    names.join(", ")
 }
 
 fn explain(text: &mut String, reply: &str) {

@@ -18,11 +18,11 @@ use super::dsn::{self, Notice, Original};
 use super::memory::Memory;
 use super::plan::{self, Found, Kind, Letter, Plan, Settled};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{App, Config};
 use crate::inbound::QueueIntake;
 use crate::journal::Happening;
 use crate::message::{Address, Body, HEADER_LIMIT, Headers, Lane, QueueId, Return};
-use crate::own_mail::{APP, OwnMail};
+use crate::own_mail::OwnMail;
 use crate::schedule::Event;
 use crate::store::{
     Change, CommitError, JournalEntry, ReadError, RecipientState, Refusal, Store, Stored, Tell, Telling,
@@ -210,7 +210,7 @@ impl Task {
         let mail = OwnMail {
             id,
             at: now,
-            app: APP,
+            app: App::RELAY,
             through,
             // RFC 3461 section 5.2: a notice has the null sender, so that none is ever sent about it.
             sender: None,
@@ -262,7 +262,7 @@ impl Task {
                 let mail = OwnMail {
                     id,
                     at: now,
-                    app: APP,
+                    app: App::RELAY,
                     through,
                     sender: None,
                     to: vec![postmaster.clone()],

@@ -73,6 +73,7 @@ async fn a_notice_leaves_and_is_read_by_people_and_programs() {
     assert_eq!(to(&accepted, "here@example.com").mail_from, MAILBOX);
     let notice = to(&accepted, "jane@school.org");
     assert_eq!(notice.mail_from, MAILBOX, "Exchange lets a mailbox send as nobody else");
+    // For a person to judge: `cargo test --test relay a_notice_leaves -- --nocapture`.
     println!("{}", String::from_utf8_lossy(&notice.bytes));
 
     let Some(read) = read(notice).await else { return };

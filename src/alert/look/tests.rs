@@ -60,7 +60,11 @@ fn looked(account: AccountStatus) -> Looked {
 }
 
 fn looked_at(accounts: Vec<AccountStatus>) -> Looked {
-    let status = Status {
+    look(&status(accounts), &[], true, now())
+}
+
+fn status(accounts: Vec<AccountStatus>) -> Status {
+    Status {
         version: String::new(),
         hostname: String::new(),
         started_at: now(),
@@ -72,8 +76,7 @@ fn looked_at(accounts: Vec<AccountStatus>) -> Looked {
         has_postmaster: false,
         removed_accounts: Vec::new(),
         expires: Vec::new(),
-    };
-    look(&status, &[], true, now())
+    }
 }
 
 /// The kinds of what is wrong, and how long each has to last.
@@ -250,17 +253,7 @@ fn four_fifths_of_the_day_are_a_warning_once_for_a_login() {
     let pace = PaceView { last_day: 8_000, ..account().pace };
     let used = AccountStatus { pace: pace.clone(), ..account() };
     let shared = AccountStatus { mailbox: "second@contoso.com".to_owned(), ..used.clone() };
-    let mut status = Status {
-        version: String::new(),
-        hostname: String::new(),
-        started_at: now(),
-        key: None,
-        queue: QueueCounts::default(),
-        forecast: None,
-        accounts: vec![used, shared],
-        removed_accounts: Vec::new(),
-        expires: Vec::new(),
-    };
+    let mut status = status(vec![used, shared]);
     let seen = look(&status, &[], true, now());
     let [trouble] = seen.troubles.as_slice() else { panic!("{:?}", seen.troubles) };
     assert_eq!((trouble.cause.kind, trouble.severity), (Kind::DayNearlyUsed, Severity::Warning));

@@ -77,6 +77,23 @@ fn a_failure_is_told_to_people_and_to_programs() {
 }
 
 #[test]
+fn recipients_of_whom_the_same_was_said_are_told_together() {
+    let mut stored = stored(1, Some("jane@school.org"), &["a@example.com", "b@example.com", "c@example.com"]);
+    stored.recipients[1].reply = Some("552 5.2.2 mailbox full".to_owned());
+    let affair = Affair::of(&stored, &Headers::scan(b"Subject: x\r\n\r\n"), &[0, 1, 2]);
+    let mail = written(Kind::Failed, &[affair], None);
+    assert_lines(
+        &mail,
+        &[
+            "    Did not reach: a@example.com, b@example.com, c@example.com",
+            "The mail server said about a@example.com, c@example.com:",
+            "The mail server said about b@example.com:",
+        ],
+    );
+    assert_eq!(mail.matches("What it means").count(), 2);
+}
+
+#[test]
 fn a_delay_is_no_failure_and_says_until_when() {
     let mut stored = stored(1, Some("jane@school.org"), &["slow@example.com", "other@example.com"]);
     stored.recipients[0].reply = Some("451 4.3.2 busy".to_owned());

@@ -111,7 +111,7 @@ impl World {
     async fn notices(&self) -> Vec<(String, String)> {
         let mut notices = Vec::new();
         for stored in self.store().list(None, 1000).await.unwrap() {
-            if stored.app == APP {
+            if stored.app == App::RELAY {
                 assert_eq!(stored.envelope.sender, None, "no notice is ever sent about a notice");
                 let Some(Body::Inline(bytes)) = self.store().body(stored.id).await.unwrap() else { panic!("inline") };
                 let to = stored.envelope.recipients[0].address.to_string();
@@ -197,7 +197,7 @@ async fn a_notice_that_is_refused_ends_there_and_is_counted() {
     let mut world = World::new("postmaster = \"it@contoso.com\"").await;
     world.refused(Some(JANE), "gone@example.com").await;
     world.pass(MINUTE).await;
-    let notice = world.store().list(None, 10).await.unwrap().into_iter().find(|stored| stored.app == APP).unwrap();
+    let notice = world.store().list(None, 10).await.unwrap().into_iter().find(|stored| stored.app == App::RELAY).unwrap();
     world.refuse(notice.id).await;
     world.pass(MINUTE).await;
     world.pass(HOUR * 48).await;
@@ -338,7 +338,7 @@ async fn a_thousand_mails_behind_a_hold_are_one_warning_through_another_account(
         world.pass(HOUR * 5).await;
         world.pass(MINUTE * 20).await;
         let found: Vec<_> = world.store().list(None, 2000).await.unwrap();
-        let found: Vec<_> = found.iter().filter(|stored| stored.app == APP).collect();
+        let found: Vec<_> = found.iter().filter(|stored| stored.app == App::RELAY).collect();
         assert_eq!(found.len(), notices);
         assert!(found.iter().all(|stored| stored.account == address("erp@contoso.com")));
     }

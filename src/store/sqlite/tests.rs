@@ -60,6 +60,12 @@ fn what_is_forgotten_is_found_by_its_time() {
 }
 
 #[test]
+fn who_is_to_be_told_is_found_by_its_time() {
+    let plan = plan(reader::TO_TELL);
+    assert!(plan.starts_with("SEARCH recipient USING INDEX recipient_to_tell (tell_at<?)"), "{plan}");
+}
+
+#[test]
 fn a_newer_schema_is_refused_in_plain_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
