@@ -14,9 +14,9 @@ use xoauth2_relay::config::{App, Config, Environment};
 use xoauth2_relay::lane::{Arrival, Lanes, Way};
 use xoauth2_relay::message::{Body, Headers, Permitted, Policy, QueueId, SenderPolicy, rewrite};
 use xoauth2_relay::outbound::{Step, judge};
-use xoauth2_relay::schedule::{Action, Event, Outcome, Scheduler, window};
+use xoauth2_relay::schedule::{Action, Event, Outcome, Scheduler};
 use xoauth2_relay::smtp::{BodyDecoder, Command, DataEncoder, Expect, LineDecoder, Reply, ReplyParser};
-use xoauth2_relay::store::{Change, Incoming, Store, Waiting};
+use xoauth2_relay::store::{Change, Flow, FlowHead, Incoming, Store, Waiting};
 
 /// A message as Moodle writes it, text up to `size` octets.
 fn mail(size: usize) -> Vec<u8> {
@@ -187,11 +187,13 @@ fn schedule(criterion: &mut Criterion) {
     let account = config.accounts[0].mailbox.clone();
     let now = Timestamp::from_second(1_795_000_000).expect("it is a time");
     let mut scheduler = Scheduler::new(&config, Vec::new(), &[], false, now);
-    let waiting = move |n: i64| Waiting { id: QueueId::from_number(n), due_at: now, recipients: 1 };
+    let waiting =
+        move |n: i64| Waiting { id: QueueId::from_number(n), due_at: now, recipients: 1, flow: Flow::default() };
     let mut load = scheduler.on(Event::Woken, now).into_iter();
     let Some(Action::Load(_, load)) = load.next() else { panic!("it asks the store at first") };
-    let messages: Vec<Waiting> = (0..i64::try_from(window::SIZE).expect("it is small")).map(waiting).collect();
-    let begun = scheduler.on(Event::Loaded { account: account.clone(), load, messages: Some(messages) }, now);
+    let messages: Vec<Waiting> = (0..512).map(waiting).collect();
+    let head = FlowHead { flow: Flow::default(), messages, is_cut: true };
+    let begun = scheduler.on(Event::Loaded { account: account.clone(), load, heads: Some(vec![head]) }, now);
     let mut under_way = attempts(begun);
     let (mut next, mut now) = (1_000_000, now);
     criterion.bench_function("schedule: one ends, one comes, one begins", |bencher| {

@@ -284,7 +284,9 @@ impl Found {
         let (user_names, send_as) = (UserNames::from_facts(&facts), SendAs::from_facts(&facts));
         let taken = |account: &Arc<Account>| Some((account.mailbox.clone(), user_names.last(account)?.at));
         let taken: Vec<_> = config.accounts.iter().filter_map(taken).collect();
-        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now).with_logins(&taken, now);
+        let with_mail = store.accounts_with_mail().await?;
+        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now);
+        let scheduler = scheduler.with_logins(&taken, now).with_queues(&with_mail, now);
         Ok(Self { data_dir, store, sockets, shelf, scheduler, user_names, send_as })
     }
 }

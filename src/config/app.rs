@@ -22,6 +22,10 @@ pub struct App {
     pub password: Option<SecretSource>,
     /// The mailbox that its mail leaves through; one of the accounts.
     pub account: Option<Address>,
+    /// The mailboxes that its mail leaves through, each within its own limits; it waits in the queue of the first. Empty: `account` says.
+    pub accounts: Vec<Address>,
+    /// The most messages that leave in a minute; above it they wait. 0: no limit of its own.
+    pub messages_per_minute: u32,
     /// Who it may send as. Empty: anyone.
     pub senders: Vec<AddressPattern>,
     /// What is done about a sender that its account may not send as.

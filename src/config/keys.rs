@@ -34,7 +34,6 @@ pub(super) enum Meaning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fixed {
     Text(&'static str),
-    Zero,
     EmptyList,
 }
 
@@ -157,13 +156,13 @@ pub(super) static APP: Scope = Scope {
         now("allow", Form::List),
         now("password", Form::Secret),
         now("account", Form::Text),
-        later("accounts", Form::List),
+        now("accounts", Form::List),
         now("senders", Form::List),
         now("sender", Form::Text),
         now("lane", Form::Text),
         now("lane_rule", Form::Tables),
         now("in_doubt", Form::Text),
-        only("messages_per_minute", Form::Number, Fixed::Zero),
+        now("messages_per_minute", Form::Number),
         now("divert_to", Form::Text),
         now("recipients_allow", Form::List),
     ],

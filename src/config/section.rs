@@ -196,7 +196,6 @@ pub(super) fn choice<T: Copy>(choices: &[(&str, T)], later: &[&str]) -> impl FnO
 fn only(value: &Value, fixed: Fixed) -> Result<(), String> {
     let (fits, allowed) = match fixed {
         Fixed::Text(word) => (matches!(value, Value::Text(text) if text == word), format!("{word:?}")),
-        Fixed::Zero => (matches!(value, Value::Number(Some(0))), "0".to_owned()),
         Fixed::EmptyList => (matches!(value, Value::List(list) if list.is_empty()), "[]".to_owned()),
     };
     if fits { Ok(()) } else { Err(format!("is not yet supported in this version: remove it or write {allowed}")) }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::journal::{Feed, Happening};
 use crate::message::{Body, QueueId};
 use crate::schedule::Inbox;
-use crate::store::{self, Change, CommitError, Incoming, Store, Waiting};
+use crate::store::{self, Change, CommitError, Flow, Incoming, Store, Waiting};
 
 /// Takes messages into the store.
 #[derive(Clone)]
@@ -47,6 +47,7 @@ impl Intake for QueueIntake {
         let sender = incoming.envelope.sender.clone();
         let recipients = incoming.envelope.recipients.len();
         let due_at = incoming.received_at;
+        let flow = Flow::new(&incoming.app, incoming.lane);
         let file = matches!(incoming.body, Body::File(_)).then(|| incoming.body.clone());
         if let Err(error) = self.store.commit(Change::Accept(Box::new(incoming))).await {
             tracing::error!(%id, %error, "could not keep a message; its sender is told to try again");
@@ -59,7 +60,7 @@ impl Intake for QueueIntake {
         }
         self.feed.tell(Happening::Received { id, sender, recipients, size });
         let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-        self.schedule.accepted(account, Waiting { id, due_at, recipients });
+        self.schedule.accepted(account, Waiting { id, due_at, recipients, flow });
         Ok(())
     }
 }

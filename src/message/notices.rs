@@ -244,9 +244,9 @@ mod tests {
             let original = OriginalRecipient::of(&Address::parse(address).unwrap());
             assert_eq!(original.as_ref().map(OriginalRecipient::as_str), Some(kept), "{address}");
         }
-}
+    }
 
-#[test]
+    #[test]
     fn a_notice_repeats_what_was_encoded_in_plain() {
         assert_eq!(EnvelopeId::parse("a+2Bb+3Dc+20d").unwrap().decoded(), "a+b=c d");
         assert_eq!(OriginalRecipient::parse("rfc822;a+2Bb@c.example").unwrap().decoded(), "rfc822;a+b@c.example");

@@ -23,7 +23,8 @@ use crate::registry;
 use crate::schedule::{Courier, Inbox, Outcome, Proved, Stop};
 use crate::signin::{NoToken, SecretReader, SignIns};
 use crate::store::{
-    Change, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored, Waiting,
+    Change, Flow, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored,
+    Waiting,
 };
 
 /// How long a message is left alone that could not be read, so that one that is damaged does not stop the others.
@@ -68,9 +69,7 @@ impl Courier for Sender {
             return self.under_way_elsewhere(id).await;
         };
         let (stored, body) = match self.store.message_and_body(id).await {
-            Ok(Some((stored, body))) if stored.state == MessageState::Waiting && stored.account == mailbox => {
-                (stored, body)
-            }
+            Ok(Some((stored, body))) if is_for(&config, &stored, &mailbox) => (stored, body),
             Ok(_) => return Outcome::Gone,
             Err(error) => return unreadable(id, self.clock.now(), &error.to_string()),
         };
@@ -264,7 +263,8 @@ impl Sender {
         let again = match next {
             Next::Wait { due_at, .. } => {
                 let recipients = stored.recipients.len() - settled(stored, &updates);
-                Some(Waiting { id: stored.id, due_at, recipients: u32::try_from(recipients).unwrap_or(u32::MAX) })
+                let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
+                Some(Waiting { due_at, recipients, ..waiting_again(stored) })
             }
             _ => None,
         };
@@ -304,6 +304,12 @@ impl Sender {
     }
 }
 
+/// Whether it still waits, in a queue whose mail the account may carry: it may have been moved, or the configuration be another one.
+fn is_for(config: &Config, stored: &Stored, carrier: &Address) -> bool {
+    let may_carry = || registry::may_carry(config, &stored.app, stored.lane, &stored.account, carrier);
+    stored.state == MessageState::Waiting && may_carry()
+}
+
 /// The body is gone or cut short: trying again does not bring it back.
 fn is_lost(source: &io::Error) -> bool {
     matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
@@ -311,12 +317,14 @@ fn is_lost(source: &io::Error) -> bool {
 
 fn waiting_again(stored: &Stored) -> Waiting {
     let recipients = stored.recipients.iter().filter(|row| row.state.is_pending()).count();
-    Waiting { id: stored.id, due_at: stored.due_at, recipients: u32::try_from(recipients).unwrap_or(u32::MAX) }
+    let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
+    Waiting { id: stored.id, due_at: stored.due_at, recipients, flow: Flow::new(&stored.app, stored.lane) }
 }
 
 fn unreadable(id: QueueId, now: Timestamp, error: &str) -> Outcome {
     tracing::error!(%id, error, "could not read a message");
-    let again = Waiting { id, due_at: now + UNREADABLE, recipients: 1 };
+    // The schedule knows the flow that it came from.
+    let again = Waiting { id, due_at: now + UNREADABLE, recipients: 1, flow: Flow::default() };
     Outcome::Unreachable { again, error: format!("the queue cannot be read: {error}"), retry_at: None }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::{Account, App, Config};
-use crate::message::Address;
+use crate::message::{Address, Lane};
 
 /// The app of a program at `peer` that calls itself `user` in AUTH, and need not prove it.
 ///
@@ -78,7 +78,7 @@ pub fn account_for<'a>(
     mail_from: Option<&Address>,
     from_header: Option<&Address>,
 ) -> Option<&'a Arc<Account>> {
-    if let Some(account) = app.account.as_ref().and_then(|mailbox| config.account(mailbox)) {
+    if let Some(account) = app.accounts.first().or(app.account.as_ref()).and_then(|mailbox| config.account(mailbox)) {
         return Some(account);
     }
     let senders = || mail_from.into_iter().chain(from_header);
@@ -87,6 +87,31 @@ pub fn account_for<'a>(
         .or_else(|| senders().find_map(|sender| config.account(sender)))
         .or_else(|| senders().find_map(|sender| config.accounts.iter().find(|a| a.send_as.contains(sender))))
         .or_else(|| config.accounts.first())
+}
+
+/// The accounts that may carry mail of this app which waits in this queue: those of its `accounts` if the queue's is one of them, else the
+/// queue's alone. Where the queue's account is no longer configured, the app's `accounts` take its mail over; an app without them has named
+/// nobody else, so its mail waits.
+pub fn carriers<'a>(config: &'a Config, app: &str, queue: &Address) -> Vec<&'a Arc<Account>> {
+    let own = config.account(queue);
+    let mut apps = config.apps.iter().chain([&config.default_app]);
+    let list = apps.find(|known| known.name == app).map_or(&[][..], |app| &app.accounts);
+    if !list.is_empty() && (own.is_none() || list.contains(queue)) {
+        return list.iter().filter_map(|mailbox| config.account(mailbox)).collect();
+    }
+    own.into_iter().collect()
+}
+
+/// The account that carries urgent mail of this queue while the accounts that should are held.
+pub fn fallback<'a>(config: &'a Config, queue: &Address) -> Option<&'a Arc<Account>> {
+    config.account(queue)?.fallback.as_ref().and_then(|mailbox| config.account(mailbox))
+}
+
+/// Whether this account may carry mail of this app and lane which waits in this queue, as far as the configuration goes.
+pub fn may_carry(config: &Config, app: &str, lane: Lane, queue: &Address, carrier: &Address) -> bool {
+    let is_carrier = |account: &Arc<Account>| account.mailbox == *carrier;
+    carriers(config, app, queue).into_iter().any(is_carrier)
+        || lane == Lane::Urgent && fallback(config, queue).is_some_and(is_carrier)
 }
 
 #[cfg(test)]
@@ -161,6 +186,34 @@ mod tests {
         let app = App { account: Some(lms.clone()), ..App::clone(&config.default_app) };
         let found = account_for(&config, &app, Some("first@contoso.com"), Some(&first), Some(&first));
         assert_eq!(found.map(|account| &account.mailbox), Some(&lms));
+    }
+
+    #[test]
+    fn who_may_carry_what_waits_where() {
+        let accounts = ["a@contoso.com", "b@contoso.com", "c@contoso.com"].map(|mailbox| (mailbox, &[][..]));
+        let mut config = testing::config(&accounts);
+        let address = |text: &str| Address::parse(text).unwrap();
+        let accounts = vec![address("b@contoso.com"), address("A@contoso.com")];
+        config.apps = vec![Arc::new(App { name: "moodle".to_owned(), accounts, ..App::default() })];
+        let first = account_for(&config, &config.apps[0], Some("c@contoso.com"), None, None).unwrap();
+        assert_eq!(first.mailbox.as_str(), "b@contoso.com", "the first of the list, whatever the dialogue says");
+        for (app, queue, expected) in [
+            ("moodle", "b@contoso.com", "b@contoso.com a@contoso.com"),
+            ("moodle", "a@contoso.com", "b@contoso.com a@contoso.com"),
+            ("moodle", "c@contoso.com", "c@contoso.com"),
+            ("moodle", "gone@contoso.com", "b@contoso.com a@contoso.com"),
+            ("erp", "b@contoso.com", "b@contoso.com"),
+            ("erp", "gone@contoso.com", ""),
+        ] {
+            let found: Vec<_> = carriers(&config, app, &address(queue)).iter().map(|a| a.mailbox.as_str()).collect();
+            assert_eq!(found.join(" "), expected, "{app} in {queue}");
+        }
+        let mut with_fallback = Account::clone(&config.accounts[2]);
+        with_fallback.fallback = Some(address("a@contoso.com"));
+        config.accounts[2] = Arc::new(with_fallback);
+        let may_carry = |lane, carrier| may_carry(&config, "erp", lane, &address("c@contoso.com"), &address(carrier));
+        assert!(may_carry(Lane::Bulk, "c@contoso.com") && may_carry(Lane::Urgent, "a@contoso.com"));
+        assert!(!may_carry(Lane::Normal, "a@contoso.com") && !may_carry(Lane::Urgent, "b@contoso.com"));
     }
 
     fn name<'a>(config: &'a Config, peer: &str, user: &str) -> &'a str {

@@ -32,7 +32,9 @@ pub fn addressee(stored: &Stored, headers: &Headers<'_>, config: &Config) -> Add
         return Addressee::Postmaster("it is a warning of the relay itself");
     }
     if registry::app_named(config, &stored.app).is_some_and(|app| app.is_staging()) {
-        return Addressee::Postmaster("its app is a copy of a program (divert_to, recipients_allow), and its senders are real people");
+        return Addressee::Postmaster(
+            "its app is a copy of a program (divert_to, recipients_allow), and its senders are real people",
+        );
     }
     let local = sender.as_str().rsplit_once('@').map_or("", |(local, _)| local).to_lowercase();
     // What was made for bounces wants them, whatever the header says of the mail.

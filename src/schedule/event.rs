@@ -8,7 +8,7 @@ use super::pace::{Outlook, Slowdown};
 use super::window::Load;
 use crate::config::Config;
 use crate::message::{Address, QueueId};
-use crate::store::{Hold, Sent, Waiting};
+use crate::store::{FlowHead, Hold, Sent, Waiting};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -28,12 +28,12 @@ pub enum Event {
         account: Address,
         /// What was asked.
         load: Load,
-        /// What is due first; `None` when the store could not be read.
-        messages: Option<Vec<Waiting>>,
+        /// What of each flow is due first; `None` when the store could not be read.
+        heads: Option<Vec<FlowHead>>,
     },
     /// An attempt ended.
     Finished {
-        /// The mailbox.
+        /// The mailbox that carried it.
         account: Address,
         /// Which message.
         id: QueueId,
@@ -179,9 +179,9 @@ pub enum Proved {
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask the store what of this account is due first.
+    /// Ask the store what of this account's flows is due first.
     Load(Address, Load),
-    /// Make an attempt.
+    /// Make an attempt through this account. The message may wait in the queue of another one.
     Attempt(Address, QueueId),
     /// Write the hold.
     Hold {

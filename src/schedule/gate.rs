@@ -184,6 +184,11 @@ impl Gate {
         }
     }
 
+    /// Whether mail finds its way through it, or is to find out whether it does.
+    pub(super) fn is_for_messages(&self) -> bool {
+        matches!(self.opening(), Opening::Open | Opening::Message(_))
+    }
+
     /// A probe is under way.
     pub(super) fn is_probing(&self) -> bool {
         self.probe != Probe::None

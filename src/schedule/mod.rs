@@ -1,9 +1,12 @@
-//! Which message leaves when: due times, pace, holds. Decided by a pure core, carried out by one task.
+//! Which message leaves when, and through which account: due times, lanes, fairness, pace, holds. Decided by a pure core, carried out by one task.
 
+mod carrier;
 mod event;
+mod fairness;
 mod gate;
 pub mod pace;
 mod proof;
+mod rate;
 pub mod retry;
 mod scheduler;
 mod task;

@@ -6,15 +6,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::carrier::Routes;
 use super::event::{Action, Event, Outcome, Proved, Standing, Stop};
-use super::gate::{Gate, Opening, Pass, Probed, Raised};
-use super::pace::{Limits, Pace, Turn};
+use super::fairness::Lanes;
+use super::gate::{Gate, Pass, Probed, Raised};
+use super::pace::{Limits, Pace};
 use super::proof::Proof;
+use super::rate::Rates;
 use super::retry;
-use super::window::Window;
+use super::window::{Load, Window};
 use crate::config::Config;
-use crate::message::{Address, Lane, QueueId};
-use crate::store::{Hold, Sent};
+use crate::message::{Address, QueueId};
+use crate::store::{Flow, FlowHead, Hold, Sent, Waiting};
+
+mod dispatch;
+mod holds;
 
 /// However long the configured waits are: an upstream that cannot be reached is tried this often, by one message.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -31,29 +37,48 @@ pub struct Scheduler {
     queues: BTreeMap<Address, AccountQueue>,
     /// By login: accounts that share one share its pace.
     paces: HashMap<Address, Pace>,
+    /// By login: which lane was passed over.
+    lanes: HashMap<Address, Lanes>,
+    /// What the apps may send by themselves.
+    rates: Rates,
+    routes: Routes,
+    /// Every message that is under way.
+    under_way: HashMap<QueueId, UnderWay>,
+    /// Turns so far.
+    turns: u64,
     retry: Vec<Duration>,
     /// When the clock was last looked at.
     last: Option<Timestamp>,
     /// When the store is asked again although nothing seems to be missing.
     look_again_at: Option<Timestamp>,
-    /// Which account is looked at first next time, so that accounts sharing a login take turns.
-    first: usize,
 }
 
+/// An account: a queue in which mail waits, and a carrier of mail, which may be that of other queues.
 #[derive(Debug)]
-struct AccountQueue {
+pub(super) struct AccountQueue {
     login: Address,
     /// In lower case; empty if there is none.
     tenant: String,
     /// No longer configured. What is under way still ends here, and a hold is not forgotten.
-    is_removed: bool,
+    pub(super) is_removed: bool,
     window: Window,
+    /// What it carries.
     under_way: usize,
-    gate: Gate,
+    pub(super) gate: Gate,
     proving: bool,
     proof: Proof,
     pause: Option<Pause>,
     read_again_at: Option<Timestamp>,
+}
+
+/// A message that somebody carries.
+#[derive(Debug)]
+struct UnderWay {
+    /// The queue that it was taken from.
+    queue: Address,
+    flow: Flow,
+    /// It has turned up in another queue meanwhile.
+    moved: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -83,14 +108,13 @@ impl AccountQueue {
         Self { is_removed: true, ..Self::new(mailbox, mailbox.clone(), now) }
     }
 
-    /// Whether mail waits for nothing but its turn.
-    fn has_work(&self, now: Timestamp) -> bool {
-        self.gate.is_open() && self.window.first().is_some_and(|first| first.due_at <= now)
-    }
-
-    fn ended(&mut self, id: QueueId) {
-        self.under_way = self.under_way.saturating_sub(1);
-        self.window.ended(id);
+    /// Whether a message may leave through it now, as far as its hold and its pause go. After a pause, and while a hold is in doubt, one
+    /// message tries for all.
+    fn takes(&self, now: Timestamp) -> bool {
+        let pass = self.gate.pass(now);
+        let is_paused = self.pause.as_ref().is_some_and(|pause| pause.until > now);
+        let is_alone = self.pause.is_some() || pass == Pass::One;
+        matches!(pass, Pass::One | Pass::All) && !is_paused && !(is_alone && self.under_way > 0)
     }
 }
 
@@ -122,6 +146,15 @@ impl Scheduler {
         self
     }
 
+    /// Whose queues have mail, even if nobody has configured them any more: other accounts of its apps may carry it.
+    #[must_use]
+    pub fn with_queues(mut self, accounts: &[Address], now: Timestamp) -> Self {
+        for account in accounts {
+            self.queues.entry(account.clone()).or_insert_with(|| AccountQueue::removed(account, now));
+        }
+        self
+    }
+
     /// Takes in what happened, and says what is to be done.
     pub fn on(&mut self, event: Event, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -129,14 +162,7 @@ impl Scheduler {
         match event {
             Event::Accepted { account, waiting } => self.with(&account, |queue| queue.window.insert(&waiting)),
             Event::Overflowed => self.forget_windows(),
-            Event::Loaded { account, load, messages } => self.with(&account, |queue| {
-                if let Some(messages) = messages {
-                    queue.window.loaded(load, &messages);
-                } else {
-                    queue.window.load_failed(load);
-                    queue.read_again_at = Some(now + READ_AGAIN);
-                }
-            }),
+            Event::Loaded { account, load, heads } => self.loaded(&account, &load, heads, now),
             Event::Finished { account, id, outcome } => self.finished(&account, id, outcome, now, &mut actions),
             Event::Held(hold) => self.hold(hold, &mut actions),
             Event::Released { account, why } => {
@@ -159,45 +185,6 @@ impl Scheduler {
         }
         self.dispatch(now, &mut actions);
         actions
-    }
-
-    /// When something will be due that no event announces.
-    pub fn next_wake(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let mut earliest = self.next_proof(now);
-        let mut consider = |when: Timestamp| earliest = Some(earliest.map_or(when, |e| e.min(when)));
-        for queue in self.queues.values().filter(|queue| !queue.is_removed) {
-            if let Some(when) = queue.read_again_at {
-                consider(when);
-            }
-            let opens = match queue.gate.opening() {
-                // An event will tell.
-                Opening::Login(_) | Opening::Message(_) if self.is_probed_for(queue) => continue,
-                Opening::Unknown => continue,
-                Opening::Login(when) => {
-                    consider(when);
-                    continue;
-                }
-                Opening::Message(when) => when,
-                Opening::Open => Timestamp::MIN,
-            };
-            let Some(first) = queue.window.first() else { continue };
-            let due = first.due_at.max(queue.pause.as_ref().map_or(opens, |pause| pause.until.max(opens)));
-            if due > now {
-                consider(due);
-                continue;
-            }
-            // Whoever tries for the others will have an answer, and that is an event.
-            if (queue.pause.is_some() || queue.gate.pass(now) == Pass::One) && queue.under_way > 0 {
-                continue;
-            }
-            match self.paces.get_mut(&queue.login).map(|pace| pace.turn(now, first.recipients, Lane::Normal)) {
-                Some(Turn::At(when)) => consider(when),
-                // It has become due since the last event.
-                Some(Turn::Now) => consider(now),
-                Some(Turn::Busy) | None => {}
-            }
-        }
-        earliest
     }
 
     /// Where every account stands.
@@ -238,6 +225,8 @@ impl Scheduler {
     /// Accounts that are gone take nothing with them: their mail waits in the store until they are back or it is moved.
     fn configure(&mut self, config: &Config, sent: &[Sent], now: Timestamp) {
         self.retry.clone_from(&config.queue.retry);
+        self.routes = Routes::of(config);
+        self.rates.configure(config);
         for (mailbox, queue) in &mut self.queues {
             queue.is_removed = config.account(mailbox).is_none();
             queue.window.forget();
@@ -291,38 +280,43 @@ impl Scheduler {
             }
         }
         let steps = self.retry.clone();
-        let Some(queue) = self.queues.get_mut(account) else { return };
-        queue.ended(id);
-        let probed = queue.gate.answered(id, &outcome, now);
+        self.with(account, |carrier| carrier.under_way = carrier.under_way.saturating_sub(1));
+        let probed = match self.queues.get_mut(account) {
+            Some(carrier) => carrier.gate.answered(id, &outcome, now),
+            None => Probed::Nothing,
+        };
         let is_known = matches!(probed, Probed::Still(_));
         match outcome {
             Outcome::Answered { again, .. } => {
-                queue.pause = None;
-                if let Some(again) = again {
-                    queue.window.insert(&again);
-                }
+                self.with(account, |carrier| carrier.pause = None);
+                self.back(account, id, again);
             }
-            Outcome::NotDue(again) => queue.window.insert(&again),
+            Outcome::NotDue(again) => {
+                self.back(account, id, Some(again));
+            }
             // Should the store know better, it is asked.
-            Outcome::Gone => queue.window.forget(),
+            Outcome::Gone => {
+                let queue = self.back(account, id, None);
+                self.with(&queue, |queue| queue.window.forget());
+            }
             Outcome::Unreachable { again, error, retry_at } => {
-                queue.window.insert(&again);
-                queue.pause = Some(longer_pause(queue.pause.take(), &steps, error, retry_at, now));
+                self.back(account, id, Some(again));
+                self.with(account, |carrier| {
+                    carrier.pause = Some(longer_pause(carrier.pause.take(), &steps, error, retry_at, now));
+                });
             }
             Outcome::Held { again, hold } => {
-                queue.window.insert(&again);
+                self.back(account, id, Some(again));
                 if !is_known {
                     self.hold(hold, actions);
                 }
             }
             Outcome::Stopped { again, stop, .. } => {
-                if let Some(again) = again {
-                    queue.window.insert(&again);
-                }
+                self.back(account, id, again);
                 match stop {
-                    Stop::Pause { error } => {
-                        queue.pause = Some(longer_pause(queue.pause.take(), &steps, error, None, now));
-                    }
+                    Stop::Pause { error } => self.with(account, |carrier| {
+                        carrier.pause = Some(longer_pause(carrier.pause.take(), &steps, error, None, now));
+                    }),
                     Stop::Hold { hold, of_tenant } if !is_known => self.stop(&hold, of_tenant, actions),
                     Stop::Hold { .. } => {}
                 }
@@ -333,6 +327,41 @@ impl Scheduler {
         if is_proven {
             self.with(account, |queue| queue.gate.trust());
         }
+    }
+
+    /// A message is no longer under way; if it waits again, it is in line again where it was. The queue that it was taken from.
+    fn back(&mut self, carrier: &Address, id: QueueId, again: Option<Waiting>) -> Address {
+        let Some(UnderWay { queue: address, flow, moved }) = self.under_way.remove(&id) else { return carrier.clone() };
+        self.with(&address, |queue| {
+            queue.window.ended(id);
+            if let Some(again) = again {
+                queue.window.insert(&Waiting { flow, ..again });
+            }
+        });
+        if moved {
+            self.forget_windows();
+        }
+        address
+    }
+
+    fn loaded(&mut self, account: &Address, load: &Load, heads: Option<Vec<FlowHead>>, now: Timestamp) {
+        let Some(queue) = self.queues.get_mut(account) else { return };
+        let Some(mut heads) = heads else {
+            queue.window.load_failed(load);
+            queue.read_again_at = Some(now + READ_AGAIN);
+            return;
+        };
+        // Moved here while it is tried for the queue that it was in: it waits for the end of that.
+        for messages in heads.iter_mut().map(|head| &mut head.messages) {
+            messages.retain(|waiting| match self.under_way.get_mut(&waiting.id) {
+                Some(elsewhere) if elsewhere.queue != *account => {
+                    elsewhere.moved = true;
+                    false
+                }
+                _ => true,
+            });
+        }
+        queue.window.loaded(load, &heads);
     }
 
     fn forget_windows(&mut self) {
@@ -357,86 +386,6 @@ impl Scheduler {
         }
     }
 
-    fn hold(&mut self, hold: Hold, actions: &mut Vec<Action>) {
-        // Whoever keeps the sign-in of a new account may be quicker than the word of the new configuration.
-        let queue = self.queues.entry(hold.account.clone());
-        let queue = queue.or_insert_with(|| AccountQueue::removed(&hold.account, hold.since));
-        if let Some(Raised { hold, is_news }) = queue.gate.raise(hold) {
-            actions.push(Action::Hold { hold, is_news });
-        }
-    }
-
-    /// Holds the account, and with it those of its tenant that nothing holds yet.
-    fn stop(&mut self, hold: &Hold, of_tenant: bool, actions: &mut Vec<Action>) {
-        let tenant = self.queues.get(&hold.account).map(|queue| queue.tenant.clone()).unwrap_or_default();
-        let is_meant = |queue: &AccountQueue| {
-            of_tenant && !tenant.is_empty() && !queue.is_removed && queue.tenant == tenant && queue.gate.is_open()
-        };
-        let others = self.queues.iter().filter(|(account, queue)| **account != hold.account && is_meant(queue));
-        let others: Vec<Address> = others.map(|(account, _)| account.clone()).collect();
-        self.hold(hold.clone(), actions);
-        for account in others {
-            self.hold(Hold { account, ..hold.clone() }, actions);
-        }
-    }
-
-    /// The other accounts of the tenant that the same hold has stopped.
-    fn held_with(&self, account: &Address) -> Vec<Address> {
-        let Some(queue) = self.queues.get(account) else { return Vec::new() };
-        let others = self.queues.iter().filter(|(other, _)| *other != account);
-        others.filter(|(_, other)| are_held_together(queue, other)).map(|(other, _)| other.clone()).collect()
-    }
-
-    /// Whether another account of the tenant tries for this one.
-    fn is_probed_for(&self, queue: &AccountQueue) -> bool {
-        self.queues.values().any(|other| other.gate.is_probing() && are_held_together(queue, other))
-    }
-
-    /// What follows from a probe, for the account and for those held with it.
-    fn after_probe(&mut self, account: &Address, probed: Probed, why: &str, now: Timestamp, actions: &mut Vec<Action>) {
-        let others = self.held_with(account);
-        match probed {
-            Probed::Nothing => {}
-            Probed::Free => {
-                for account in std::iter::once(account).chain(&others) {
-                    self.release(account, why.to_owned(), now, actions);
-                }
-            }
-            Probed::Still(hold) => {
-                let gates = others.iter().filter_map(|other| self.queues.get_mut(other)?.gate.follow(&hold));
-                let followed: Vec<Hold> = gates.collect();
-                actions.extend(std::iter::once(hold).chain(followed).map(|hold| Action::Hold { hold, is_news: false }));
-            }
-        }
-    }
-
-    fn release(&mut self, account: &Address, why: String, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(queue) = self.queues.get_mut(account) else { return };
-        queue.pause = None;
-        if queue.gate.release() {
-            // Whoever freed it may be wrong.
-            queue.proof.soon(now);
-            actions.push(Action::Release { account: account.clone(), at: now, why });
-        }
-    }
-
-    fn sign_in_good(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(queue) = self.queues.get_mut(account) else { return };
-        if queue.gate.is_open() {
-            // What failed for want of a token need not wait any longer.
-            queue.pause = None;
-        } else if queue.gate.is_freed_by_sign_in() {
-            self.release(account, "the sign-in works".to_owned(), now, actions);
-        }
-    }
-
-    fn signed_in(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.queues.get(account).is_some_and(|queue| !queue.gate.is_manual()) {
-            self.release(account, "somebody signed in".to_owned(), now, actions);
-            self.with(account, |queue| queue.proof.soon(now));
-        }
-    }
-
     fn proved(&mut self, account: &Address, result: Proved, now: Timestamp, actions: &mut Vec<Action>) {
         self.leave(account);
         let Some(queue) = self.queues.get_mut(account) else { return };
@@ -456,39 +405,11 @@ impl Scheduler {
         self.paces.values_mut().for_each(|pace| pace.leave(account));
     }
 
-    fn probed(&mut self, account: &Address, result: Result<(), String>, now: Timestamp, actions: &mut Vec<Action>) {
-        self.leave(account);
-        let Some(queue) = self.queues.get_mut(account) else { return };
-        let probed = queue.gate.probed(result, now);
-        let is_free = probed == Probed::Free;
-        self.after_probe(account, probed, "the login was accepted again", now, actions);
-        if is_free {
-            self.with(account, |queue| queue.proof.taken(now));
-        }
-    }
-
-    fn dispatch(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let accounts = self.queues.iter().filter(|(_, queue)| !queue.is_removed);
-        let accounts: Vec<Address> = accounts.map(|(account, _)| account.clone()).collect();
-        self.first = self.first.wrapping_add(1);
-        for n in 0..accounts.len() {
-            let account = &accounts[(self.first + n) % accounts.len()];
-            self.refill(account, now, actions);
-            self.send(account, now, actions);
-        }
-        // Behind all mail: a proof is never what a message waits for.
-        let due = self.queues.iter().filter(|(_, queue)| queue.proof.due_at() <= now && self.may_prove(queue, now));
-        for account in due.map(|(account, _)| account.clone()).collect::<Vec<_>>() {
-            self.prove(&account, now, actions);
-        }
-    }
-
     /// Whether the account is one that has to prove its login, and has the time to: nothing of its login waits or is under way.
     fn may_prove(&self, queue: &AccountQueue, now: Timestamp) -> bool {
         let is_idle = || self.paces.get(&queue.login).is_some_and(Pace::is_idle);
-        let has_work = |other: &AccountQueue| !other.is_removed && other.login == queue.login && other.has_work(now);
         let is_asked = !queue.is_removed && queue.gate.is_open() && !queue.proving;
-        is_asked && is_idle() && !self.queues.values().any(has_work)
+        is_asked && is_idle() && !self.has_work(&queue.login, now)
     }
 
     fn next_proof(&self, now: Timestamp) -> Option<Timestamp> {
@@ -512,57 +433,6 @@ impl Scheduler {
             pace.visit(account);
         }
     }
-
-    fn refill(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(queue) = self.queues.get_mut(account) else { return };
-        if queue.read_again_at.is_some_and(|when| when > now) {
-            return;
-        }
-        queue.read_again_at = None;
-        if let Some(load) = queue.window.load() {
-            actions.push(Action::Load(account.clone(), load));
-        }
-    }
-
-    fn send(&mut self, account: &Address, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.queues.get(account).is_none_or(|queue| !queue.gate.is_open() && self.is_probed_for(queue)) {
-            return;
-        }
-        let Some(queue) = self.queues.get_mut(account) else { return };
-        match queue.gate.pass(now) {
-            Pass::Shut => return,
-            Pass::Login => {
-                queue.gate.begin_probe();
-                let login = queue.login.clone();
-                self.visit(account, &login);
-                actions.push(Action::Probe(account.clone()));
-                return;
-            }
-            Pass::One | Pass::All => {}
-        }
-        let Some(pace) = self.paces.get_mut(&queue.login) else { return };
-        while let Some(first) = queue.window.first() {
-            let is_alone = queue.pause.is_some() || queue.gate.pass(now) != Pass::All;
-            let is_paused = queue.pause.as_ref().is_some_and(|pause| pause.until > now);
-            if is_paused
-                || (is_alone && queue.under_way > 0)
-                || first.due_at > now
-                || pace.turn(now, first.recipients, Lane::Normal) != Turn::Now
-            {
-                return;
-            }
-            queue.window.take_first();
-            queue.under_way += 1;
-            queue.gate.passes(first.id);
-            pace.start(now, first.id, first.recipients, Lane::Normal);
-            actions.push(Action::Attempt(account.clone(), first.id));
-        }
-    }
-}
-
-/// Whether one hold of their tenant has stopped both.
-fn are_held_together(one: &AccountQueue, other: &AccountQueue) -> bool {
-    !one.tenant.is_empty() && one.tenant == other.tenant && !other.is_removed && one.gate.shares(&other.gate)
 }
 
 /// Each failure in a row makes the pause longer, by the configured steps; while it lasts nothing is tried, and then one message.
@@ -586,5 +456,7 @@ fn longer_pause(
 
 #[cfg(test)]
 mod hold_tests;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

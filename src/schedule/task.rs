@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_mins(1);
 
 /// Hands messages to the far side; the schedule does not know how.
 pub trait Courier: Send + Sync + 'static {
-    /// Makes one attempt and records what came of it.
+    /// Makes one attempt through this account, which need not be the one in whose queue the message waits, and records what came of it.
     fn attempt(&self, account: Address, id: QueueId) -> impl Future<Output = Outcome> + Send;
 
     /// Logs in with a fresh token, without sending. The error is the reply or failure in words.
@@ -200,11 +200,12 @@ impl<C: Courier> Task<C> {
             Action::Load(account, load) => {
                 let store = self.desk.store.clone();
                 self.attempts.spawn(async move {
-                    let messages = store.window(&account, load.limit).await;
-                    if let Err(error) = &messages {
+                    let asked = load.clone();
+                    let heads = store.heads(&account, load.flows.clone(), move |flows| asked.limit(flows)).await;
+                    if let Err(error) = &heads {
                         tracing::error!(%account, %error, "could not read the queue");
                     }
-                    inbox.tell(Event::Loaded { account, load, messages: messages.ok() });
+                    inbox.tell(Event::Loaded { account, load, heads: heads.ok() });
                 });
             }
             Action::Attempt(account, id) => {

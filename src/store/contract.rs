@@ -42,8 +42,14 @@ impl Subject {
         self.read().journal(id(n)).unwrap().into_iter().map(|entry| entry.text).collect()
     }
 
+    /// What waits in the queue of the account, flow by flow.
     fn window(&mut self, limit: u32) -> Vec<QueueId> {
-        self.read().window(&lms(), limit).unwrap().iter().map(|waiting| waiting.id).collect()
+        self.windows(&lms(), limit).iter().map(|waiting| waiting.id).collect()
+    }
+
+    fn windows(&mut self, account: &Address, limit: u32) -> Vec<Waiting> {
+        let flows = self.read().flows(account).unwrap();
+        flows.iter().flat_map(|flow| self.read().window(account, flow, limit).unwrap()).collect()
     }
 }
 
@@ -57,6 +63,7 @@ macro_rules! suite {
             a_batch_is_committed_whole_or_not_at_all
             a_message_without_recipients_is_not_taken
             the_window_is_ordered_and_bounded
+            every_flow_has_a_window_of_its_own
             a_finished_message_moves_to_the_archive
             an_accepted_recipient_stays_accepted
             pending_recipients_are_never_archived
@@ -178,8 +185,34 @@ pub fn the_window_is_ordered_and_bounded(subject: &mut Subject) {
     ]);
     assert_eq!(subject.window(10), [id(3), id(4), id(5), id(1)], "by due time, equal ones by id");
     assert_eq!(subject.window(2), [id(3), id(4)]);
-    let window = subject.read().window(&lms(), 3).unwrap();
-    assert_eq!(window[2], Waiting { id: id(5), due_at: at(50), recipients: 1 });
+    let window = subject.windows(&lms(), 3);
+    let flow = Flow::new("moodle", Lane::Normal);
+    assert_eq!(window[2], Waiting { id: id(5), due_at: at(50), recipients: 1, flow });
+}
+
+pub fn every_flow_has_a_window_of_its_own(subject: &mut Subject) {
+    let flows = [("moodle", Lane::Urgent), ("", Lane::Normal), ("erp", Lane::Normal), ("moodle", Lane::Bulk)];
+    let mut changes: Vec<Change> = Vec::new();
+    for n in 1..=20 {
+        let (app, lane) = flows[n as usize % flows.len()];
+        let app = app.to_owned();
+        changes.push(Change::Accept(Box::new(Incoming { app, lane, ..incoming(n, &["a@example.com"]) })));
+    }
+    changes.push(Change::Accept(Box::new(Incoming {
+        account: address("erp@contoso.com"),
+        ..incoming(30, &["a@example.com"])
+    })));
+    subject.commit(&changes);
+    assert_eq!(subject.read().flows(&lms()).unwrap(), flows.map(|(app, lane)| Flow::new(app, lane)));
+    let erp = Flow::new("erp", Lane::Normal);
+    let ids = |window: Vec<Waiting>| window.iter().map(|waiting| waiting.id).collect::<Vec<_>>();
+    assert_eq!(ids(subject.read().window(&lms(), &erp, 10).unwrap()), [2, 6, 10, 14, 18].map(id));
+    assert_eq!(ids(subject.read().window(&lms(), &erp, 2).unwrap()), [id(2), id(6)]);
+    let settled = [2, 6, 10, 14].map(|n| recorded(n, 60, &[(0, RecipientState::Accepted)], Next::Archive));
+    subject.commit(&settled);
+    subject.commit(&[recorded(18, 60, &[], Next::Hold)]);
+    assert_eq!(ids(subject.read().window(&lms(), &erp, 10).unwrap()), []);
+    assert!(!subject.read().flows(&lms()).unwrap().contains(&erp), "nothing of it waits");
 }
 
 pub fn a_finished_message_moves_to_the_archive(subject: &mut Subject) {
@@ -279,7 +312,7 @@ pub fn a_retry_begins_anew_and_keeps_what_was_accepted(subject: &mut Subject) {
         assert_eq!((stored.state, stored.due_at), (MessageState::Waiting, at(20)));
         assert_eq!((stored.tries, stored.tried_for), (0, Duration::ZERO));
     }
-    assert_eq!(subject.read().window(&lms(), 1).unwrap()[0].recipients, 3);
+    assert_eq!(subject.windows(&lms(), 1)[0].recipients, 3);
     assert_eq!(subject.journal(1)[2], "due now: an administrator asked for a retry");
     assert!(subject.journal(3).is_empty(), "there is no such message");
     subject.commit(&[Change::Forget { journal_before: at(0), dead_before: at(1000), sent_before: at(0) }]);
@@ -319,7 +352,7 @@ pub fn a_moved_message_waits_for_the_other_account(subject: &mut Subject) {
     subject.commit(&[accept(1, &["a@example.com"]), accept(2, &["a@example.com"])]);
     subject.commit(&[Change::Move { ids: vec![id(1), id(3)], account: erp.clone(), at: at(10) }]);
     assert_eq!(subject.window(10), [id(2)]);
-    assert_eq!(subject.read().window(&address("erp@contoso.com"), 10).unwrap()[0].id, id(1));
+    assert_eq!(subject.windows(&address("erp@contoso.com"), 10)[0].id, id(1));
     assert_eq!(subject.read().message(id(1)).unwrap().unwrap().account.as_str(), "ERP@contoso.com");
     assert_eq!(subject.journal(1)[1], "moved from lms@contoso.com to ERP@contoso.com");
     assert!(subject.journal(3).is_empty());

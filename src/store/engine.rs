@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::handle::ReadError;
-use super::{Archived, Change, Count, Fact, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting};
+use super::{Archived, Change, Count, Fact, Flow, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting};
 use crate::message::{Address, QueueId};
 
 /// Commits. The writer owns the only one.
@@ -43,8 +43,10 @@ pub enum Failure {
 
 /// Reads from a snapshot of the last commit.
 pub trait Reader: Send {
-    /// The first `limit` waiting messages of an account by due time, then id. Costs no more for a long queue than for a short one.
-    fn window(&mut self, account: &Address, limit: u32) -> Result<Vec<Waiting>, ReadError>;
+    /// The flows of an account that have waiting messages, by lane and app. Costs no more for long flows than for short ones.
+    fn flows(&mut self, account: &Address) -> Result<Vec<Flow>, ReadError>;
+    /// The first `limit` waiting messages of a flow by due time, then id. Costs no more for a long queue than for a short one.
+    fn window(&mut self, account: &Address, flow: &Flow, limit: u32) -> Result<Vec<Waiting>, ReadError>;
     /// One unfinished or dead message.
     fn message(&mut self, id: QueueId) -> Result<Option<Stored>, ReadError>;
     /// Where the body of an unfinished or dead message is.

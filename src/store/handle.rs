@@ -8,12 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::bodies::Bodies;
-use super::engine::{Found, Opened};
+use super::engine::{Found, Opened, Reader};
 use super::readers::Readers;
 use super::space::Space;
 use super::upkeep::Keeper;
 use super::writer::{Life, WriterHandle};
-use super::{Archived, Change, Count, Fact, Hold, JournalEntry, SealedSignIn, Sent, Stored, Waiting, sqlite};
+use super::{Archived, Change, Count, Fact, Flow, FlowHead, Hold, JournalEntry, SealedSignIn, Sent, Stored, sqlite};
 use crate::message::{Address, Body, QueueId};
 
 /// The queue. Cheap to clone; clones share it.
@@ -159,10 +159,32 @@ impl Store {
         QueueId::from_number(after(last.unwrap_or_else(|last| last)))
     }
 
-    /// The first `limit` waiting messages of an account, by due time, then id. Costs the same however long the queue is.
-    pub async fn window(&self, account: &Address, limit: u32) -> Result<Vec<Waiting>, ReadError> {
+    /// The first waiting messages of these flows of an account, or of all that it has, by due time, then id: of each as many as `limit` says,
+    /// which is told how many flows there are. Costs the same however long the queue is.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub async fn heads(
+        &self,
+        account: &Address,
+        flows: Option<Vec<Flow>>,
+        limit: impl FnOnce(usize) -> u32 + Send + 'static,
+    ) -> Result<Vec<FlowHead>, ReadError> {
         let account = account.clone();
-        self.shared.readers.read(move |reader| reader.window(&account, limit)).await
+        let read = move |reader: &mut dyn Reader| {
+            let flows = match flows {
+                Some(flows) => flows,
+                None => reader.flows(&account)?,
+            };
+            let limit = limit(flows.len());
+            let head = |flow: Flow| {
+                let messages = reader.window(&account, &flow, limit)?;
+                let is_cut = messages.len() >= limit as usize;
+                Ok(FlowHead { flow, messages, is_cut })
+            };
+            flows.into_iter().map(head).collect()
+        };
+        self.shared.readers.read(read).await
     }
 
     /// An unfinished or dead message; `None` if it is finished, deleted or was never there.

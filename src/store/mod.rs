@@ -25,6 +25,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -220,6 +221,35 @@ pub struct Waiting {
     pub due_at: Timestamp,
     /// Recipients still to be served.
     pub recipients: u32,
+    /// With whose mail it is in line.
+    pub flow: Flow,
+}
+
+/// The mail of one app in one lane. Within it the order is by due time, then id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// The lane.
+    pub lane: Lane,
+    /// The app's name; shared, since many messages carry it.
+    pub app: Arc<str>,
+}
+
+impl Flow {
+    /// The flow of this app and lane.
+    pub fn new(app: &str, lane: Lane) -> Self {
+        Self { lane, app: app.into() }
+    }
+}
+
+/// What of a flow is due first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowHead {
+    /// Which flow.
+    pub flow: Flow,
+    /// In the order in which they are due.
+    pub messages: Vec<Waiting>,
+    /// As many as were asked for: there may be more.
+    pub is_cut: bool,
 }
 
 /// An account's sign-in at rest. The tokens are sealed; the rest may be shown.

@@ -348,10 +348,11 @@ impl Model {
         let is_waiting = |stored: &&Stored| stored.account == *account && stored.state == MessageState::Waiting;
         let row = |stored: &Stored| {
             let recipients = stored.recipients.iter().filter(|row| row.state.is_pending()).count();
-            Waiting { id: stored.id, due_at: stored.due_at, recipients: u32::try_from(recipients).unwrap() }
+            let flow = Flow::new(&stored.app, stored.lane);
+            Waiting { id: stored.id, due_at: stored.due_at, recipients: u32::try_from(recipients).unwrap(), flow }
         };
         let mut window: Vec<Waiting> = self.messages.values().filter(is_waiting).map(row).collect();
-        window.sort_by_key(|waiting| (waiting.due_at, waiting.id));
+        window.sort_by_key(|waiting| (waiting.flow.clone(), waiting.due_at, waiting.id));
         window
     }
 
@@ -363,7 +364,9 @@ impl Model {
             assert_eq!(store.body(id(n)).await.unwrap().is_some(), self.messages.contains_key(&n));
         }
         for account in [lms(), erp()] {
-            assert_eq!(store.window(&account, 100).await.unwrap(), self.window(&account));
+            let heads = store.heads(&account, None, |_| 100).await.unwrap();
+            let window: Vec<Waiting> = heads.into_iter().flat_map(|head| head.messages).collect();
+            assert_eq!(window, self.window(&account));
         }
         let mut to_tell: Vec<_> =
             self.to_tell.iter().filter_map(|(&(n, index), at)| Some((at.as_ref().copied()?, id(n), index))).collect();

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use xoauth2_relay::config::{Config, Environment};
 use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use xoauth2_relay::schedule::{Action, Event, Outcome, Proved, Scheduler};
-use xoauth2_relay::store::{Change, Incoming, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Waiting};
+use xoauth2_relay::store::{
+    Change, Flow, Incoming, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Waiting,
+};
 
 use crate::support::{MAILBOX, mailbox};
 
@@ -99,7 +101,7 @@ impl Simulation {
             body: Body::Inline(Bytes::from_static(b"\r\n")),
         };
         self.store.commit(Change::Accept(Box::new(incoming))).await.expect("nothing is refused");
-        let waiting = Waiting { id, due_at: self.now, recipients: 1 };
+        let waiting = Waiting { id, due_at: self.now, recipients: 1, flow: Flow::new("default", Lane::Normal) };
         self.on(Event::Accepted { account: mailbox(), waiting }).await;
         id
     }
@@ -121,9 +123,10 @@ impl Simulation {
             for action in self.scheduler.on(event, self.now) {
                 match action {
                     Action::Load(account, load) => {
-                        let limit = load.limit;
-                        let messages = Some(self.store.window(&account, limit).await.unwrap());
-                        events.push_back(Event::Loaded { account, load, messages });
+                        let asked = load.clone();
+                        let heads = self.store.heads(&account, load.flows.clone(), move |flows| asked.limit(flows));
+                        let heads = Some(heads.await.unwrap());
+                        events.push_back(Event::Loaded { account, load, heads });
                     }
                     Action::Attempt(account, id) => {
                         let outcome = self.attempt(id).await;
@@ -148,7 +151,7 @@ impl Simulation {
         let stored = self.store.message(id).await.unwrap().expect("it waits");
         if self.now < self.away_until {
             self.attempts_while_away += 1;
-            let again = Waiting { id, due_at: stored.due_at, recipients: 1 };
+            let again = Waiting { id, due_at: stored.due_at, recipients: 1, flow: Flow::new("default", Lane::Normal) };
             return Outcome::Unreachable { again, error: "connection refused".to_owned(), retry_at: None };
         }
         let reply = "250 2.0.0 OK".to_owned();

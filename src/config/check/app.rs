@@ -9,7 +9,7 @@ use crate::config::app::AddressPattern;
 use crate::config::document::Value;
 use crate::config::keys;
 use crate::config::review::Review;
-use crate::config::section::{Section, choice, parsed, text};
+use crate::config::section::{Section, choice, count, parsed, text};
 use crate::config::units::{self, quoted};
 use crate::config::{Account, App, Environment, InDoubt, Listener, Passwords, SecretSource};
 use crate::message::{Address, SenderPolicy};
@@ -31,6 +31,8 @@ pub(super) fn app(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Rev
         allow: allow(app, review),
         password: password(app, review),
         account: account(app, accounts, review),
+        accounts: shared(app, accounts, review),
+        messages_per_minute: app.read("messages_per_minute", rate, review).unwrap_or(0),
         senders: senders(app, review),
         in_doubt: app
             .read("in_doubt", choice(&[("retry", InDoubt::Retry), ("hold", InDoubt::Hold)], &[]), review)
@@ -91,6 +93,58 @@ fn allow(app: &Section<'_>, review: &mut Review) -> Vec<IpNet> {
 
 fn account(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> Option<Address> {
     let account = app.read("account", parsed(address), review)?;
+    known("account", account, app, accounts, review)
+}
+
+/// 0 is no limit of its own.
+fn rate(value: &Value) -> Result<u32, String> {
+    if let Value::Number(Some(0)) = value { Ok(0) } else { count(u32::MAX.into())(value) }
+}
+
+/// `accounts`: instead of `account`, two or more that are there.
+fn shared(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> Vec<Address> {
+    if app.is_empty_list("accounts") {
+        let text = "is empty: write the mailboxes that carry the app's mail, or remove the line";
+        app.problem("accounts", text, review);
+    }
+    let listed = app.list("accounts", address, review).unwrap_or_default();
+    if app.has("accounts") && app.has("account") {
+        let text = "cannot stand beside account: write all mailboxes into accounts, and remove account";
+        app.problem("accounts", text, review);
+    }
+    let mut shared: Vec<Address> = Vec::new();
+    for mailbox in listed {
+        if shared.contains(&mailbox) {
+            app.problem("accounts", format!("names {mailbox} twice: remove one of them"), review);
+        } else {
+            shared.extend(known("accounts", mailbox, app, accounts, review));
+        }
+    }
+    advise_on_sender(app, &shared, accounts, review);
+    shared
+}
+
+/// Whichever account carries a mail has to be able to send as what its `From` says, or `From` changes from mail to mail.
+fn advise_on_sender(app: &Section<'_>, shared: &[Address], accounts: &[Arc<Account>], review: &mut Review) {
+    let carriers: Vec<_> = accounts.iter().filter(|account| shared.contains(&account.mailbox)).collect();
+    let may_send = |account: &Account, sender: &Address| account.mailbox == *sender || account.send_as.contains(sender);
+    let senders = carriers.first().map(|first| first.send_as.iter().chain([&first.mailbox]));
+    let mut senders = senders.into_iter().flatten();
+    if carriers.len() > 1 && !senders.any(|sender| carriers.iter().all(|account| may_send(account, sender))) {
+        let text = "have no sender in common: the From of the app's mail will change with the account that carries it; grant all of them \
+                    one address with Send As, and put it into send_as of each";
+        app.warning("accounts", text, review);
+    }
+}
+
+/// The mailbox, if it is that of an account.
+fn known(
+    key: &str,
+    account: Address,
+    app: &Section<'_>,
+    accounts: &[Arc<Account>],
+    review: &mut Review,
+) -> Option<Address> {
     if accounts.iter().any(|known| known.mailbox == account) {
         return Some(account);
     }
@@ -101,7 +155,7 @@ fn account(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) ->
             Some(near) => format!("{account} is no mailbox of an [[account]]; did you mean {near}?"),
             None => format!("{account} is no mailbox of an [[account]]: write one of {}", known.join(", ")),
         };
-        app.problem("account", text, review);
+        app.problem(key, text, review);
     }
     None
 }

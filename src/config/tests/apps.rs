@@ -48,7 +48,7 @@ fn all_that_is_wrong_with_apps_is_said_at_once() {
              [[app]]\nname = 'the printers'\nsenders = ['contoso.com', 'lms']\n\
              [[app]]\nname = 'moodle@contoso.com'\nlane = 'fast'\naccounts = []\n\
              [[app]]\nname = 'default'\nallow = ['::1']\npassword = 'long enough to be good'\n\
-             [[app]]\nnaem = 'x'\nmessages_per_minute = 5\n"
+             [[app]]\nnaem = 'x'\nmessages_per_minute = '5'\n"
         ),
         &[
             "1: default_domain: \"root@contoso.com\" is an address: write the domain alone, \"contoso.com\"",
@@ -69,13 +69,13 @@ fn all_that_is_wrong_with_apps_is_said_at_once() {
             "21: app[4].name: \"moodle@contoso.com\" is an address: write the part before the @ alone; programs may log in with any \
              @domain behind it",
             "22: app[4].lane: \"fast\" is unknown: use \"auto\", \"urgent\", \"normal\", \"bulk\"",
-            "23: app[4].accounts: is not yet supported in this version: remove it",
+            "23: app[4].accounts: is empty: write the mailboxes that carry the app's mail, or remove the line",
             "26: app[5].allow: cannot be set for \"default\", which is every program that no other [[app]] describes: remove it, or \
              give the app another name",
             "27: app[5].password: cannot be set for \"default\", which is every program that no other [[app]] describes: remove it, or \
              give the app another name",
             "29: app[6].naem: is unknown; did you mean name?",
-            "30: app[6].messages_per_minute: is not yet supported in this version: remove it or write 0",
+            "30: app[6].messages_per_minute: is a text: write the number without quotes",
         ],
     );
 }
@@ -171,6 +171,35 @@ fn what_apps_cannot_be_told_apart_by_is_a_warning() {
     let checked = "[[listener]]\npassword = 'checked'\n[[app]]\nname = 'a'\npassword = 'long enough to be good'\n\
                    [[app]]\nname = 'b'\npassword = 'long enough to be good too'\n";
     assert_eq!(warnings(&format!("{checked}{ACCOUNT}")), [""; 0], "their passwords tell them apart");
+}
+
+#[test]
+fn several_accounts_of_an_app_have_to_be_there_and_should_be_able_to_send_as_one() {
+    let two = |send_as: &str| {
+        let one = |mailbox: &str| format!("{}send_as = {send_as}\n", ACCOUNT.replace("lms@contoso.com", mailbox));
+        format!("{}{}", one("lms1@contoso.com"), one("lms2@contoso.com"))
+    };
+    let app =
+        "[[app]]\nname = 'moodle'\nmessages_per_minute = 5\naccounts = ['lms2@contoso.com', 'LMS1@contoso.com']\n";
+    let config = load(&format!("{}{app}", two("['noreply@contoso.com']"))).unwrap();
+    assert_eq!(config.warnings.len(), 0, "{:?}", config.warnings);
+    assert_eq!(config.apps[0].accounts, [config.accounts[1].mailbox.clone(), config.accounts[0].mailbox.clone()]);
+    assert_eq!(config.apps[0].messages_per_minute, 5);
+    let said = warnings(&format!("{}{app}", two("[]")));
+    assert!(said[0].contains("app[0].accounts: have no sender in common"), "{said:?}");
+
+    let wrong = "[[app]]\nname = 'moodle'\naccount = 'lms1@contoso.com'\n\
+                 accounts = ['lms1@contoso.com', 'LMS1@contoso.com', 'lms3@contoso.com']\n";
+    let problems = load(&format!("{}{wrong}", two("['noreply@contoso.com']"))).unwrap_err();
+    let said: Vec<_> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "cannot stand beside account: write all mailboxes into accounts, and remove account",
+            "names LMS1@contoso.com twice: remove one of them",
+            "lms3@contoso.com is no mailbox of an [[account]]; did you mean lms1@contoso.com?",
+        ]
+    );
 }
 
 #[test]

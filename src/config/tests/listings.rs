@@ -170,7 +170,6 @@ fn keys_of_later_versions_are_refused_as_such() {
 fn keys_of_later_versions_may_say_what_holds_anyway() {
     let (text, paths) = later(|meaning| match meaning {
         Meaning::Only(Fixed::Text(word)) => Some(format!("{word:?}")),
-        Meaning::Only(Fixed::Zero) => Some("0".to_owned()),
         Meaning::Only(Fixed::EmptyList) => Some("[]".to_owned()),
         Meaning::Now | Meaning::Later => None,
     });

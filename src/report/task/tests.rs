@@ -197,7 +197,8 @@ async fn a_notice_that_is_refused_ends_there_and_is_counted() {
     let mut world = World::new("postmaster = \"it@contoso.com\"").await;
     world.refused(Some(JANE), "gone@example.com").await;
     world.pass(MINUTE).await;
-    let notice = world.store().list(None, 10).await.unwrap().into_iter().find(|stored| stored.app == App::RELAY).unwrap();
+    let notice =
+        world.store().list(None, 10).await.unwrap().into_iter().find(|stored| stored.app == App::RELAY).unwrap();
     world.refuse(notice.id).await;
     world.pass(MINUTE).await;
     world.pass(HOUR * 48).await;

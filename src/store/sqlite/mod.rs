@@ -61,7 +61,7 @@ const STEPS: [&str; 2] = [
      ALTER TABLE recipient ADD COLUMN tell_at INTEGER;
      CREATE INDEX recipient_to_tell ON recipient (tell_at) WHERE tell_at IS NOT NULL;
      DROP INDEX message_by_state;
-     CREATE INDEX message_by_state ON message (account, state, due_at, id, pending);",
+     CREATE INDEX message_by_flow ON message (account, state, lane, app, due_at, id, pending);",
 ];
 
 /// Marks the file as ours (`application_id`): "xoa2".

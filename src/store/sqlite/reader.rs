@@ -14,13 +14,17 @@ use crate::message::{Address, Envelope, EnvelopeId, Lane, QueueId, Return, Trace
 use crate::store::engine::{Found, Reader};
 use crate::store::handle::ReadError;
 use crate::store::{
-    Archived, Count, Ending, Fact, Hold, HoldCause, JournalEntry, MessageState, RecipientRow, SealedAccess,
+    Archived, Count, Ending, Fact, Flow, Hold, HoldCause, JournalEntry, MessageState, RecipientRow, SealedAccess,
     SealedSignIn, Sent, Stored, Waiting,
 };
 
 /// The scheduler's window. A constant, so that the test of its cost sees the same text.
-pub const WINDOW: &str = "SELECT id, due_at, pending FROM message WHERE account = ?1 AND state = 'waiting'
-     ORDER BY due_at, id LIMIT ?2";
+pub const WINDOW: &str = "SELECT id, due_at, pending FROM message
+     WHERE account = ?1 AND state = 'waiting' AND lane = ?2 AND app = ?3 ORDER BY due_at, id LIMIT ?4";
+
+/// The flow behind this one. So the index is jumped through, from flow to flow.
+pub const NEXT_FLOW: &str = "SELECT lane, app FROM message
+     WHERE account = ?1 AND state = 'waiting' AND (lane, app) > (?2, ?3) ORDER BY lane, app LIMIT 1";
 
 /// Who is to be told of a refusal.
 pub const TO_TELL: &str = "SELECT message, n FROM recipient WHERE tell_at <= ?1 AND state = 'refused'
@@ -64,10 +68,26 @@ impl SqliteReader {
 }
 
 impl Reader for SqliteReader {
-    fn window(&mut self, account: &Address, limit: u32) -> Result<Vec<Waiting>, ReadError> {
+    fn flows(&mut self, account: &Address) -> Result<Vec<Flow>, ReadError> {
         self.snapshot(|sql| {
-            rows(sql, WINDOW, params![account.key(), limit], |row| {
-                Ok(Waiting { id: id(row)?, due_at: time(row, "due_at")?, recipients: row.get("pending")? })
+            let mut flows: Vec<Flow> = Vec::new();
+            loop {
+                let (last_lane, last_app) = flows.last().map_or((-1, ""), |last| (lane_number(last.lane), &*last.app));
+                let next = |row: &Row<'_>| Ok(Flow { lane: lane(row)?, app: row.get("app")? });
+                match row(sql, NEXT_FLOW, params![account.key(), last_lane, last_app], next)? {
+                    Some(flow) => flows.push(flow),
+                    None => return Ok(flows),
+                }
+            }
+        })
+    }
+
+    fn window(&mut self, account: &Address, flow: &Flow, limit: u32) -> Result<Vec<Waiting>, ReadError> {
+        let values = params![account.key(), lane_number(flow.lane), &*flow.app, limit];
+        self.snapshot(|sql| {
+            rows(sql, WINDOW, values, |row| {
+                let (due_at, recipients, flow) = (time(row, "due_at")?, row.get("pending")?, flow.clone());
+                Ok(Waiting { id: id(row)?, due_at, recipients, flow })
             })
         })
     }

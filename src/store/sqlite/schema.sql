@@ -31,8 +31,8 @@ CREATE TABLE message (
     warned_at   INTEGER             -- when its sender was warned that it takes long
 ) STRICT;
 
--- Serves the window (account, 'waiting', by due_at and id), the counts and the accounts that have mail.
-CREATE INDEX message_by_state ON message (account, state, due_at, id, pending);
+-- Serves the windows (account, 'waiting', lane, app, by due_at and id), the flows, the counts and the accounts that have mail.
+CREATE INDEX message_by_flow ON message (account, state, lane, app, due_at, id, pending);
 CREATE INDEX message_dead ON message (dead_at) WHERE dead_at IS NOT NULL;
 
 CREATE TABLE body (

@@ -38,14 +38,20 @@ fn plan(query: &str) -> String {
 }
 
 #[test]
-fn the_window_is_read_from_its_index_in_order() {
-    let plan = plan(reader::WINDOW);
-    assert_eq!(plan, "SEARCH message USING COVERING INDEX message_by_state (account=? AND state=?)");
+fn the_windows_are_read_from_their_index_in_order_and_the_flows_from_it_alone() {
+    let window = plan(reader::WINDOW);
+    assert_eq!(
+        window,
+        "SEARCH message USING COVERING INDEX message_by_flow (account=? AND state=? AND lane=? AND app=?)"
+    );
+    let flows = plan(reader::NEXT_FLOW);
+    let expected = "SEARCH message USING COVERING INDEX message_by_flow (account=? AND state=? AND (lane,app)>(?,?))";
+    assert_eq!(flows, expected);
 }
 
 #[test]
 fn counts_come_from_the_index_alone() {
-    assert_eq!(plan(reader::COUNTS), "SCAN message USING COVERING INDEX message_by_state");
+    assert_eq!(plan(reader::COUNTS), "SCAN message USING COVERING INDEX message_by_flow");
     let accounts = plan(reader::ACCOUNTS);
     assert!(!accounts.contains("SCAN message"), "{accounts}");
     assert!(!accounts.contains("TEMP B-TREE"), "{accounts}");
