@@ -38,7 +38,9 @@ impl Scheduler {
         let mut earliest = self.next_proof(now);
         let mut consider = |when: Timestamp| earliest = Some(earliest.map_or(when, |e| e.min(when)));
         for (address, queue) in &self.queues {
-            queue.read_again_at.into_iter().for_each(&mut consider);
+            if !queue.is_removed || self.routes.share() {
+                queue.read_again_at.into_iter().for_each(&mut consider);
+            }
             if let Opening::Login(when) = queue.gate.opening()
                 && !queue.is_removed
                 && !is_probed_for(&self.queues, queue)
