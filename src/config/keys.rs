@@ -26,15 +26,8 @@ pub(super) enum Meaning {
     Now,
     /// Part of the design, but without effect in this version: refused, never ignored.
     Later,
-    /// As `Later`, but its default may be written down.
-    Only(Fixed),
-}
-
-/// The one value that a key may have in this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fixed {
-    Text(&'static str),
-    EmptyList,
+    /// As `Later`, but its default, the empty list, may be written down.
+    Empty,
 }
 
 /// One key.
@@ -72,8 +65,8 @@ const fn later(name: &'static str, form: Form) -> Key {
     Key { name, form, meaning: Meaning::Later }
 }
 
-const fn only(name: &'static str, form: Form, fixed: Fixed) -> Key {
-    Key { name, form, meaning: Meaning::Only(fixed) }
+const fn empty(name: &'static str) -> Key {
+    Key { name, form: Form::List, meaning: Meaning::Empty }
 }
 
 pub(super) static ROOT: Scope = Scope {
@@ -209,7 +202,7 @@ pub(super) static ADMIN: Scope = Scope {
         later("url", Form::Text),
         later("certificate", Form::Text),
         later("key", Form::Text),
-        only("trusted_proxies", Form::List, Fixed::EmptyList),
+        empty("trusted_proxies"),
     ],
 };
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::document::{Node, Table, Value};
-use super::keys::{self, Fixed, Meaning, Scope};
+use super::keys::{self, Meaning, Scope};
 use super::problem::Place;
 use super::review::Review;
 use super::units::quoted;
@@ -28,8 +28,8 @@ impl<'a> Section<'a> {
                 None => review.problem(&node.place, section.key_path(&shown(name)), keys::unknown(name, scope)),
                 Some(Meaning::Now) => {}
                 Some(Meaning::Later) => review.problem(&node.place, section.key_path(name), LATER),
-                Some(Meaning::Only(fixed)) => {
-                    if let Err(text) = only(&node.value, fixed) {
+                Some(Meaning::Empty) => {
+                    if let Err(text) = empty(&node.value) {
                         review.problem(&node.place, section.key_path(name), text);
                     }
                 }
@@ -193,12 +193,11 @@ pub(super) fn choice<T: Copy>(choices: &[(&str, T)], later: &[&str]) -> impl FnO
 }
 
 /// Whether a key without a meaning has the value it would have anyway.
-fn only(value: &Value, fixed: Fixed) -> Result<(), String> {
-    let (fits, allowed) = match fixed {
-        Fixed::Text(word) => (matches!(value, Value::Text(text) if text == word), format!("{word:?}")),
-        Fixed::EmptyList => (matches!(value, Value::List(list) if list.is_empty()), "[]".to_owned()),
-    };
-    if fits { Ok(()) } else { Err(format!("is not yet supported in this version: remove it or write {allowed}")) }
+fn empty(value: &Value) -> Result<(), String> {
+    match value {
+        Value::List(list) if list.is_empty() => Ok(()),
+        _ => Err("is not yet supported in this version: remove it or write []".to_owned()),
+    }
 }
 
 /// A key as it can be repeated in a message: it may be anything that fits into quotes.

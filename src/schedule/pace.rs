@@ -31,7 +31,7 @@ pub use self::slowdown::Slowdown;
 /// A minute, and half a second for clocks and networks that are not ours.
 const WINDOW: Duration = Duration::from_millis(60_500);
 /// Messages that may leave back to back after a quiet time, if the last one is urgent.
-const BURST: u32 = 3;
+pub(super) const BURST: u32 = 3;
 /// Urgent mail seldom comes alone: for so long after one the whole reserve is kept free.
 const LATELY: Duration = Duration::from_mins(10);
 /// A step back of the clock that is more than its being set right.

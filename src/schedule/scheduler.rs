@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::carrier::Routes;
 use super::event::{Action, Event, Outcome, Proved, Standing, Stop};
 use super::fairness::Lanes;
-use super::gate::{Gate, Pass, Probed, Raised};
+use super::gate::{Gate, Pass, Probed};
 use super::pace::{Limits, Pace};
 use super::proof::Proof;
 use super::rate::Rates;

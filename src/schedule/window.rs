@@ -24,6 +24,8 @@ const SMALLEST: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     flows: BTreeMap<Flow, Head>,
+    /// What the flows have saved up. Outlives their heads, since those are read anew now and then.
+    shares: BTreeMap<Flow, Share>,
     known: HashSet<QueueId>,
     under_way: HashSet<QueueId>,
     /// Of those under way: what the store says of them has changed meanwhile. Their end may be old news: somebody may have had them tried
@@ -41,7 +43,6 @@ struct Head {
     due: BTreeMap<Key, u32>,
     /// The store may have more than is known here.
     more: bool,
-    share: Share,
 }
 
 /// The order in which mail of a flow leaves.
@@ -128,13 +129,14 @@ impl Window {
     pub(super) fn firsts(&self) -> impl Iterator<Item = First<'_>> {
         self.flows.iter().filter_map(|(flow, head)| {
             let (&(due_at, _), &recipients) = head.due.first_key_value()?;
-            Some(First { flow, due_at, recipients, share: head.share })
+            let share = self.shares.get(flow).copied().unwrap_or_default();
+            Some(First { flow, due_at, recipients, share })
         })
     }
 
     /// What the flow has saved up.
-    pub(super) fn share(&mut self, flow: &Flow) -> Option<&mut Share> {
-        self.flows.get_mut(flow).map(|head| &mut head.share)
+    pub(super) fn share(&mut self, flow: &Flow) -> &mut Share {
+        self.shares.entry(flow.clone()).or_default()
     }
 
     /// Takes out what of this flow is due first: it is under way.
@@ -147,6 +149,7 @@ impl Window {
         let waiting = Waiting { id, due_at, recipients, flow: flow.clone() };
         if is_over {
             self.flows.remove(flow);
+            self.shares.remove(flow);
         }
         Some(waiting)
     }
@@ -225,6 +228,7 @@ impl Window {
             }
         }
         self.flows.retain(|_, head| head.more || !head.due.is_empty());
+        self.shares.retain(|flow, _| self.flows.contains_key(flow));
         self.make_room();
     }
 

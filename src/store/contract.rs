@@ -393,7 +393,7 @@ pub fn a_held_message_is_released_by_a_person_alone(subject: &mut Subject) {
     assert_eq!(subject.recipients(1), [Accepted, Refused, Waiting, InDoubt]);
     let stored = subject.read().message(id(1)).unwrap().unwrap();
     assert_eq!((stored.state, stored.due_at, stored.tries), (MessageState::Waiting, at(40), 1));
-    assert_eq!(subject.read().window(&lms(), 10).unwrap()[1].recipients, 2);
+    assert_eq!(subject.windows(&lms(), 10)[1].recipients, 2);
     assert_eq!(subject.state(3), MessageState::Dead);
     let told = subject.journal(1);
     assert_eq!([&told[1], &told[3]], ["held by an administrator", "released by an administrator: due now"]);
@@ -418,7 +418,7 @@ pub fn what_is_given_up_while_it_is_tried_stays_a_dead_letter(subject: &mut Subj
     assert_eq!(subject.journal(1)[1], why);
     assert!(subject.journal(9).is_empty());
     subject.commit(&[Change::Retry { ids: vec![id(1)], at: at(40) }]);
-    assert_eq!(subject.read().window(&lms(), 10).unwrap()[0].recipients, 1);
+    assert_eq!(subject.windows(&lms(), 10)[0].recipients, 1);
     subject.commit(&[Change::GiveUp { ids: vec![id(1)], at: at(50), why }]);
     subject.commit(&[Change::Forget { journal_before: at(0), dead_before: at(51), sent_before: at(0) }]);
     assert_eq!(subject.read().message(id(1)).unwrap(), None, "kept as long as any other dead letter");
@@ -446,7 +446,7 @@ pub fn a_readdressed_recipient_waits_under_its_new_address(subject: &mut Subject
     assert!(stored.envelope.smtputf8);
     assert_eq!((stored.state, stored.due_at, stored.tries), (MessageState::Waiting, at(50), 0));
     assert_eq!(subject.recipients(1), [Accepted, Waiting, Refused], "the others are as they were");
-    assert_eq!(subject.read().window(&lms(), 1).unwrap()[0].recipients, 1);
+    assert_eq!(subject.windows(&lms(), 1)[0].recipients, 1);
     let line = "readdressed by an administrator from OLD@example.com to neu@exämple.com; OLD@example.com was refused: \
                 reply of 10: refused";
     assert_eq!(subject.journal(1)[2], line);

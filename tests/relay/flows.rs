@@ -13,7 +13,7 @@ use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, T
 use xoauth2_relay::simulator::{Latency, Mailbox, Options, Simulator};
 use xoauth2_relay::store::{Change, Incoming, Store};
 
-use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, blocking, configuration, mailbox, quick, start_relay};
+use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, blocking, mailbox, quick, start_relay};
 
 /// A second mailbox.
 const SECOND: &str = "lms2@contoso.com";

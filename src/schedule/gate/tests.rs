@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::Address;
-use crate::store::Waiting;
+use crate::store::{Flow, Waiting};
 
 const ME: i64 = 1;
 
@@ -34,7 +34,7 @@ fn id() -> QueueId {
 }
 
 fn again() -> Waiting {
-    Waiting { id: id(), due_at: start(), recipients: 1 }
+    Waiting { id: id(), due_at: start(), recipients: 1, flow: Flow::default() }
 }
 
 fn stopped(cause: HoldCause, at: Timestamp) -> Outcome {

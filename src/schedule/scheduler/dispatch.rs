@@ -170,7 +170,7 @@ impl Scheduler {
         if rounds > 0 {
             let all = in_lane.iter().map(|ready| (ready.queue.clone(), ready.first.flow.clone()));
             for (queue, flow) in all.collect::<Vec<_>>() {
-                self.with(&queue, |queue| queue.window.share(&flow).into_iter().for_each(|share| share.earn(rounds)));
+                self.with(&queue, |queue| queue.window.share(&flow).earn(rounds));
             }
         }
         self.lanes.entry(login.clone()).or_default().served(lane, &due);
@@ -182,9 +182,7 @@ impl Scheduler {
         self.turns += 1;
         let turn = self.turns;
         let Some(queue) = self.queues.get_mut(&address) else { return };
-        if let Some(share) = queue.window.share(&flow) {
-            share.pay(recipients, turn);
-        }
+        queue.window.share(&flow).pay(recipients, turn);
         let Some(Waiting { id, .. }) = queue.window.take_first(&flow) else { return };
         if let Some(pace) = self.paces.get_mut(login) {
             pace.start(now, id, recipients, flow.lane);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::testing;
+use crate::schedule::window::testing::answer;
 use crate::store::{HoldCause, Waiting};
 
 const LMS: &str = "lms@contoso.com";
@@ -17,7 +18,7 @@ fn start() -> Timestamp {
 }
 
 fn waiting(n: i64) -> Waiting {
-    Waiting { id: QueueId::from_number(n), due_at: start(), recipients: 1 }
+    Waiting { id: QueueId::from_number(n), due_at: start(), recipients: 1, flow: Flow::default() }
 }
 
 /// Two accounts of one tenant and one of another; each has three messages, numbered from 1, 11 and 21.
@@ -62,8 +63,9 @@ impl World {
             for action in self.scheduler.on(event, self.now) {
                 match action {
                     Action::Load(account, load) => {
-                        let messages = self.queues.get(&account).into_iter().flatten().map(|&n| waiting(n)).collect();
-                        events.push(Event::Loaded { account, load, messages: Some(messages) });
+                        let messages = self.queues.get(&account).into_iter().flatten().map(|&n| waiting(n));
+                        let heads = answer(&load, &messages.collect::<Vec<_>>());
+                        events.push(Event::Loaded { account, load, heads: Some(heads) });
                     }
                     Action::Attempt(account, id) => self.attempts.push((account, id.number())),
                     Action::Hold { hold, is_news } => {
