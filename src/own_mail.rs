@@ -19,7 +19,7 @@ pub struct OwnMail {
     pub id: QueueId,
     /// When it was written.
     pub at: Timestamp,
-    /// As which app it is shown: [`App::RELAY`](crate::config::App::RELAY) or [`App::SEND_TEST`](crate::config::App::SEND_TEST).
+    /// As which app it is shown: `App::RELAY` or `App::SEND_TEST`.
     pub app: &'static str,
     /// Whose queue it waits in, and whom it is from in its header.
     pub through: Address,

@@ -308,7 +308,8 @@ impl Model {
         let rows = stored.recipients.iter_mut().zip(&mut stored.envelope.recipients);
         let is_open = |row: &RecipientRow| row.address == address(from) && row.state != RecipientState::Accepted;
         let mut changed = false;
-        for (row, said) in rows.filter(|(row, _)| is_open(row)) {
+        for (index, (row, said)) in rows.enumerate().filter(|(_, (row, _))| is_open(row)) {
+            self.to_tell.remove(&(n, index));
             *row = RecipientRow { address: address(to), state: RecipientState::Waiting, reply: None };
             let original = said.orcpt.take().or_else(|| OriginalRecipient::parse(&format!("rfc822;{from}")));
             *said = Recipient { address: address(to), notify: said.notify, orcpt: original };

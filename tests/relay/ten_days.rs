@@ -161,8 +161,10 @@ impl Simulation {
     async fn carry_out(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Load(account, load) => {
-                let messages = Some(self.store.window(&account, load.limit).await.unwrap());
-                Some(Event::Loaded { account, load, messages })
+                let asked = load.clone();
+                let heads = self.store.heads(&account, load.flows.clone(), move |flows| asked.limit(flows));
+                let heads = Some(heads.await.unwrap());
+                Some(Event::Loaded { account, load, heads })
             }
             Action::Attempt(account, id) => {
                 let outcome = self.attempt(id).await;

@@ -166,7 +166,12 @@ fn of_messages() -> Vec<Refusal> {
         of_message(
             Outcome::SenderUnseen("moodle".into()),
             "550 5.7.60",
-            &["longer than 128 KiB", "\"senders\" of the app moodle", "send a shorter header"],
+            &[
+                "longer than 128 KiB",
+                "those that the app moodle may have",
+                "send a shorter header",
+                "remove \"senders\"",
+            ],
         ),
         of_message(Outcome::LoggedOut, "421 4.7.0", &["the relay's configuration has changed", "log in again"]),
     ]

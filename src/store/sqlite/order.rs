@@ -50,7 +50,7 @@ pub fn readdress(sql: &Connection, id: QueueId, from: &Address, to: &Address, at
     let original = OriginalRecipient::of(from);
     for (n, stood, reply) in open {
         sql.prepare_cached(
-            "UPDATE recipient SET address = ?3, state = 'waiting', reply = NULL, orcpt = coalesce(orcpt, ?4)
+            "UPDATE recipient SET address = ?3, state = 'waiting', reply = NULL, tell_at = NULL, orcpt = coalesce(orcpt, ?4)
              WHERE message = ?1 AND n = ?2",
         )?
         .execute(params![id.number(), n, to.as_str(), original.as_ref().map(OriginalRecipient::as_str)])?;
