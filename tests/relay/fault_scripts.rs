@@ -124,11 +124,18 @@ impl Stage {
         }
     }
 
+    /// Whether something is due, a login without mail too: it asks for a token.
     async fn has_work(&self) -> bool {
         let (account, now) = (self.account().await, self.clock.now());
-        let is_stopped = account.hold.is_some() || account.pause.is_some_and(|pause| pause.until > now);
         let queue = self.relay.ops().queue_list().await.unwrap();
-        !is_stopped && queue.iter().any(|message| message.due_at.is_some_and(|due_at| due_at <= now))
+        let has_mail = queue.iter().any(|message| message.due_at.is_some_and(|due_at| due_at <= now));
+        let is_due = |when: Option<Timestamp>| when.is_some_and(|when| when <= now);
+        match account.hold {
+            // What only mail shows waits for mail.
+            Some(hold) => is_due(hold.probe_at) && (has_mail || hold.cause == "login"),
+            None if account.pause.is_some_and(|pause| pause.until > now) => false,
+            None => has_mail || is_due(account.next_probe),
+        }
     }
 
     async fn account(&self) -> AccountStatus {
