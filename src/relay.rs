@@ -383,10 +383,13 @@ impl Sockets {
         }
         let admin = self.admin.local_addr().unwrap_or(ops.config.borrow().admin.address);
         let (alive, healthy) = watch::channel(true);
-        let store = ops.store.clone();
-        tokio::spawn(async move {
-            store.writer_gone().await;
-            alive.send_replace(false);
+        let (store, stop) = (ops.store.clone(), door.stop.clone());
+        door.tasks.spawn(async move {
+            tokio::select! {
+                () = store.writer_gone() => drop(alive.send_replace(false)),
+                // Whoever waits for a store that was closed in order waits for ever, and keeps it open.
+                () = stop.cancelled() => {}
+            }
         });
         let page = admin::serve(self.admin, healthy, door.stop.clone());
         watcher.over(door, "the page", async move { log_end("the page", page.await) });

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use xoauth2_relay::simulator::{Effect, Event, Fault, Phase, Simulator};
 
 use crate::command_line::Daemon;
-use crate::support::{Client, MAILBOX, PATIENCE, blocking, expect, quick};
+use crate::support::{Client, MAILBOX, PATIENCE, Rig, blocking, expect, quick};
 
 const MAIL: &str = "From: lms@contoso.com\r\nSubject: hello\r\n\r\nhello\r\n";
 /// What is promised to whoever stops a service, systemd for one: it ends in less than this, whatever hangs.
@@ -198,4 +198,21 @@ async fn a_second_sigterm_ends_it_at_once() {
     let (site, journal) = site.until_sent(&id).await;
     assert!(!is_in_doubt(&journal), "it waited for the answer: {journal:?}");
     site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_stopped_has_closed_its_queue() {
+    let rig = Rig::start().await;
+    let database = rig.folder.path().join("data/queue.db").canonicalize().unwrap();
+    let is_open = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| file == database)
+    };
+    assert!(is_open());
+    rig.relay.stop().await;
+    let since = Instant::now();
+    while is_open() {
+        assert!(since.elapsed() < PATIENCE, "somebody keeps it open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
