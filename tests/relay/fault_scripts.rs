@@ -5,6 +5,7 @@
 //! end all faults are over, and whatever can leave has to. Many of them:
 //!
 //! ```text
+//! ulimit -n 100000    # each relay leaves a file open, see store/sqlite/checkpoint.rs
 //! FAULT_SCRIPTS=10000 cargo test --release --test relay fault_scripts -- --nocapture
 //! ```
 //!

@@ -204,14 +204,15 @@ async fn a_second_sigterm_ends_it_at_once() {
 async fn a_relay_that_was_stopped_has_closed_its_queue() {
     let rig = Rig::start().await;
     let database = rig.folder.path().join("data/queue.db").canonicalize().unwrap();
-    let is_open = || {
+    let open = || {
         let files = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-        files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| file == database)
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).filter(|file| *file == database).count()
     };
-    assert!(is_open());
+    assert!(open() > 1);
     rig.relay.stop().await;
     let since = Instant::now();
-    while is_open() {
+    // One is kept for good: `store/sqlite/checkpoint.rs` has the reason.
+    while open() > 1 {
         assert!(since.elapsed() < PATIENCE, "somebody keeps it open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
