@@ -88,8 +88,11 @@ pub(crate) fn route_of(
     }
     let account = registry::account_for(config, app, user, sender, head.from.first()).ok_or(Outcome::NoAccount)?;
     if app.sender == SenderPolicy::Refuse {
-        let permitted = Permitted { mailbox: &account.mailbox, send_as: &account.send_as };
-        all_are(app, sender, head, Some(&account.mailbox), |sender| permitted.allows(sender))?;
+        // Nobody knows yet which of them will carry it.
+        for carrier in registry::carriers(config, &app.name, &account.mailbox) {
+            let permitted = Permitted { mailbox: &carrier.mailbox, send_as: &carrier.send_as };
+            all_are(app, sender, head, Some(&carrier.mailbox), |sender| permitted.allows(sender))?;
+        }
     }
     Ok(Route { app: Arc::clone(app), account: Arc::clone(account) })
 }
@@ -194,6 +197,28 @@ mod tests {
         let head = Head::read(b"X: never ends");
         let endless = route(&config, Passwords::Any, &mail("", None), &head);
         assert_eq!(endless, Err(Outcome::SenderUnseen("erp".into())));
+    }
+
+    #[test]
+    fn an_app_of_several_accounts_may_send_only_as_what_each_of_them_may() {
+        let accounts: [(&str, &[&str]); 3] = [
+            ("a@contoso.com", &["help@contoso.com"]),
+            ("b@contoso.com", &["help@contoso.com"]),
+            ("c@contoso.com", &[]),
+        ];
+        let mut config = testing::config(&accounts);
+        let list = ["a@contoso.com", "b@contoso.com"].map(|mailbox| Address::parse(mailbox).unwrap()).to_vec();
+        let app = App { name: "erp".to_owned(), sender: SenderPolicy::Refuse, accounts: list, ..App::default() };
+        config.apps = vec![Arc::new(app)];
+        let way = |from: &str| {
+            let head = Head::read(format!("From: {from}\r\n\r\n").as_bytes());
+            match route_of(&config, &config.apps[0], None, None, &head) {
+                Err(Outcome::Sender(refused)) => refused.mailbox.map(|mailbox| mailbox.to_string()),
+                other => other.map(|_| None).unwrap(),
+            }
+        };
+        assert_eq!(way("help@contoso.com"), None, "whoever carries it may");
+        assert_eq!(way("a@contoso.com").as_deref(), Some("b@contoso.com"), "the other one may not send as the first");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::{Account, App, Config};
-use crate::message::{Address, Lane};
+use crate::message::{Address, Lane, Permitted, SenderPolicy};
 
 /// The app of a program at `peer` that calls itself `user` in AUTH, and need not prove it.
 ///
@@ -102,16 +102,22 @@ pub fn carriers<'a>(config: &'a Config, app: &str, queue: &Address) -> Vec<&'a A
     own.into_iter().collect()
 }
 
-/// The account that carries urgent mail of this queue while the accounts that should are held.
-pub fn fallback<'a>(config: &'a Config, queue: &Address) -> Option<&'a Arc<Account>> {
-    config.account(queue)?.fallback.as_ref().and_then(|mailbox| config.account(mailbox))
+/// The account that carries urgent mail of this app and queue while the accounts that should are held. Of an app with `sender = "refuse"`
+/// only one that may send as everything the queue's account may: what was taken at the door would be held otherwise.
+pub fn fallback<'a>(config: &'a Config, app: &str, queue: &Address) -> Option<&'a Arc<Account>> {
+    let own = config.account(queue)?;
+    let fallback = own.fallback.as_ref().and_then(|mailbox| config.account(mailbox))?;
+    let is_strict = app_named(config, app).is_some_and(|app| app.sender == SenderPolicy::Refuse);
+    let permitted = Permitted { mailbox: &fallback.mailbox, send_as: &fallback.send_as };
+    let may_all = || own.send_as.iter().chain([&own.mailbox]).all(|sender| permitted.allows(sender));
+    (!is_strict || may_all()).then_some(fallback)
 }
 
 /// Whether this account may carry mail of this app and lane which waits in this queue, as far as the configuration goes.
 pub fn may_carry(config: &Config, app: &str, lane: Lane, queue: &Address, carrier: &Address) -> bool {
     let is_carrier = |account: &Arc<Account>| account.mailbox == *carrier;
     carriers(config, app, queue).into_iter().any(is_carrier)
-        || lane == Lane::Urgent && fallback(config, queue).is_some_and(is_carrier)
+        || lane == Lane::Urgent && fallback(config, app, queue).is_some_and(is_carrier)
 }
 
 #[cfg(test)]
@@ -214,6 +220,14 @@ mod tests {
         let may_carry = |lane, carrier| may_carry(&config, "erp", lane, &address("c@contoso.com"), &address(carrier));
         assert!(may_carry(Lane::Bulk, "c@contoso.com") && may_carry(Lane::Urgent, "a@contoso.com"));
         assert!(!may_carry(Lane::Normal, "a@contoso.com") && !may_carry(Lane::Urgent, "b@contoso.com"));
+
+        let strict = |name: &str| App { name: name.to_owned(), sender: SenderPolicy::Refuse, ..App::default() };
+        config.apps.push(Arc::new(strict("strict")));
+        let of_strict = |config: &Config| fallback(config, "strict", &address("c@contoso.com")).is_some();
+        assert!(!of_strict(&config), "it may not send as the mailbox that it stands in for");
+        let may = Account { send_as: vec![address("c@contoso.com")], ..Account::clone(&config.accounts[0]) };
+        config.accounts[0] = Arc::new(may);
+        assert!(of_strict(&config));
     }
 
     fn name<'a>(config: &'a Config, peer: &str, user: &str) -> &'a str {

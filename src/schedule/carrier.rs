@@ -10,6 +10,7 @@ use std::slice;
 use super::scheduler::AccountQueue;
 use crate::config::Config;
 use crate::message::{Address, Lane};
+use crate::registry;
 use crate::store::{Flow, HoldCause};
 
 /// What the configuration says of it, kept so that it can be looked up for every message: `registry::carriers` has the rule.
@@ -17,21 +18,14 @@ use crate::store::{Flow, HoldCause};
 pub(super) struct Routes {
     /// By app.
     lists: HashMap<String, Vec<Address>>,
-    /// By queue.
-    fallbacks: HashMap<Address, Address>,
+    /// Asked for the fallback, which is seldom needed.
+    config: Option<Config>,
 }
 
 impl Routes {
     pub(super) fn of(config: &Config) -> Self {
         let apps = config.apps.iter().chain([&config.default_app]).filter(|app| !app.accounts.is_empty());
-        let fallbacks = config.accounts.iter().filter_map(|account| {
-            let fallback = account.fallback.clone()?;
-            Some((account.mailbox.clone(), fallback))
-        });
-        Self {
-            lists: apps.map(|app| (app.name.clone(), app.accounts.clone())).collect(),
-            fallbacks: fallbacks.collect(),
-        }
+        Self { lists: apps.map(|app| (app.name.clone(), app.accounts.clone())).collect(), config: Some(config.clone()) }
     }
 
     /// Whether accounts that are gone may have left mail that others carry.
@@ -52,7 +46,7 @@ impl Routes {
         let list = self.list(queues, address, &flow.app);
         let stands_in = || !list.iter().filter_map(known).any(|carrier| is_open(&carrier));
         // Nobody else's mail finds out whether the fallback is still held.
-        let fallback = self.fallback(queues, address, flow.lane).filter(|_| stands_in());
+        let fallback = self.fallback(queues, address, flow).filter(|_| stands_in());
         let fallback = fallback.and_then(known).filter(is_open);
         let own = list.iter().filter_map(known).filter(|(_, carrier)| carrier.gate.is_for_messages());
         own.chain(fallback)
@@ -67,10 +61,10 @@ impl Routes {
         }
     }
 
-    fn fallback(&self, queues: &BTreeMap<Address, AccountQueue>, queue: &Address, lane: Lane) -> Option<&Address> {
-        let fallback = self.fallbacks.get(queue).filter(|_| lane == Lane::Urgent)?;
-        let hold = queues.get(queue)?.gate.hold()?;
+    fn fallback(&self, queues: &BTreeMap<Address, AccountQueue>, queue: &Address, flow: &Flow) -> Option<&Address> {
+        let hold = queues.get(queue).filter(|_| flow.lane == Lane::Urgent)?.gate.hold()?;
         let is_meant = matches!(hold.cause, HoldCause::Manual | HoldCause::Clone);
-        (!is_meant).then_some(fallback)
+        let config = self.config.as_ref().filter(|_| !is_meant)?;
+        registry::fallback(config, &flow.app, queue).map(|fallback| &fallback.mailbox)
     }
 }
