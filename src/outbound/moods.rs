@@ -22,12 +22,14 @@ pub struct Moods {
 struct Known {
     /// How many messages each account has taken since the start.
     taken: HashMap<Address, u64>,
-    /// By message: what its account had taken when it was first stopped in this row. It stays once others were taken, so that the message
-    /// stays at fault.
-    stopped: HashMap<QueueId, u64>,
+    /// By message and who carried it: what that account had taken when it was first stopped in this row. It stays once others were taken, so
+    /// that the message stays at fault. What another account of its app says of the message is counted apart.
+    stopped: HashMap<Carried, u64>,
     /// The same, oldest first.
-    order: VecDeque<QueueId>,
+    order: VecDeque<Carried>,
 }
+
+type Carried = (QueueId, Address);
 
 /// Whose fault it seems to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,22 +47,23 @@ impl Moods {
     pub(super) fn taken(&self, account: &Address, id: QueueId) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.taken.entry(account.clone()).or_default() += 1;
-        if known.stopped.remove(&id).is_some() {
-            known.order.retain(|&other| other != id);
-        }
+        // Few are stopped at any time.
+        known.stopped.retain(|(other, _), _| *other != id);
+        known.order.retain(|(other, _)| *other != id);
     }
 
     /// A message was answered with something about its account.
     pub(super) fn stopped(&self, account: &Address, id: QueueId) -> Fault {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = known.taken.get(account).copied().unwrap_or_default();
-        match known.stopped.get(&id) {
+        let carried = (id, account.clone());
+        match known.stopped.get(&carried) {
             Some(&before) if before < taken => return Fault::Message,
             Some(_) => return Fault::AccountAgain,
             None => {}
         }
-        known.stopped.insert(id, taken);
-        known.order.push_back(id);
+        known.stopped.insert(carried.clone(), taken);
+        known.order.push_back(carried);
         while known.order.len() > REMEMBERED {
             if let Some(oldest) = known.order.pop_front() {
                 known.stopped.remove(&oldest);
@@ -97,6 +100,20 @@ mod tests {
         assert_eq!(moods.stopped(&lms, id(3)), Fault::Account);
         moods.taken(&lms, id(3));
         assert_eq!(moods.stopped(&lms, id(3)), Fault::Account, "it had gone through");
+    }
+
+    #[test]
+    fn what_one_account_has_taken_says_nothing_about_a_message_that_stops_another_one() {
+        let moods = Moods::default();
+        let (lms, erp) = (account("lms"), account("erp"));
+        assert_eq!(moods.stopped(&lms, id(1)), Fault::Account);
+        for n in 2..9 {
+            moods.taken(&erp, id(n));
+        }
+        assert_eq!(moods.stopped(&erp, id(1)), Fault::Account, "erp has not refused it before");
+        assert_eq!(moods.stopped(&lms, id(1)), Fault::AccountAgain);
+        moods.taken(&erp, id(1));
+        assert_eq!(moods.stopped(&lms, id(1)), Fault::Account, "somebody took it: that row is over");
     }
 
     #[test]
