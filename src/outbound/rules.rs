@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::content::beginning;
 use super::sender::record;
-use super::{Class, Sender, Verdict};
+use super::settlement::state_after;
+use super::{Sender, Verdict};
 use crate::config::{Account, App};
 use crate::message::{Body, Permitted, QueueId, SenderPolicy, foreign_sender};
 use crate::store::{Next, RecipientRow, RecipientState, RecipientUpdate, Stored};
@@ -125,12 +126,7 @@ pub(super) fn once_more(
 ) -> (Vec<RecipientUpdate>, Next) {
     let update = |(index, verdict): &(usize, Verdict)| RecipientUpdate {
         index: *index,
-        state: match verdict.class {
-            Class::Accepted => RecipientState::Accepted,
-            Class::Refused => RecipientState::Refused,
-            Class::InDoubt => RecipientState::InDoubt,
-            Class::Later | Class::Held(_) => RecipientState::Waiting,
-        },
+        state: state_after(stored.recipients.get(*index).map(|row| row.state), verdict.class),
         reply: verdict.reply.to_string(),
     };
     let updates = verdicts.iter().map(update).collect();
@@ -206,6 +202,17 @@ mod tests {
             let (after, held) = kept_back(&app(freed), after.clone());
             assert_eq!((states(&after), held.len()), (vec![WAITING, WAITING, RecipientState::Accepted, WAITING], 0));
         }
+    }
+
+    #[test]
+    fn who_is_in_doubt_stays_so_when_the_sender_is_in_the_way() {
+        let reply = crate::smtp::Reply::new(554, "5.2.252 SendAsDenied");
+        let (scope, class) = (crate::outbound::Scope::Message, crate::outbound::Class::Later);
+        let verdict = Verdict { scope, class, throttle: None, row: None, reply };
+        let stored = stored(&[RecipientState::InDoubt, WAITING]);
+        let (updates, _) = once_more(&stored, &[(0, verdict.clone()), (1, verdict)], Timestamp::UNIX_EPOCH);
+        let states: Vec<_> = updates.iter().map(|update| update.state).collect();
+        assert_eq!(states, [RecipientState::InDoubt, WAITING]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn decide(
     (updates, if all_accepted { Next::Archive } else { Next::Dead })
 }
 
-fn state_after(before: Option<RecipientState>, class: Class) -> RecipientState {
+pub(super) fn state_after(before: Option<RecipientState>, class: Class) -> RecipientState {
     match class {
         Class::Accepted => RecipientState::Accepted,
         Class::Refused => RecipientState::Refused,
