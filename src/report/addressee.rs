@@ -189,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn of_the_mail_of_a_copy_only_the_postmaster_is_told() {
+        for rule in ["divert_to = 'dev@contoso.com'", "recipients_allow = ['*@contoso.com']"] {
+            let config = format!("postmaster = 'it@contoso.com'\n[[app]]\nname = 'staging'\n{rule}\n");
+            for address in ["jane@school.org", "moodleAABAAAAAg==0123456789abcdef0123456789abcdef@school.example"] {
+                let whom = |app| whom_with(&config, app, Some(address), "");
+                assert!(matches!(whom("staging"), Addressee::Postmaster(_)), "{rule} {address}");
+                assert_eq!(whom("moodle"), sender(address), "no rule of that app");
+            }
+        }
+    }
+
+    #[test]
     fn nobody_is_told_of_a_notice_that_did_not_arrive() {
         assert!(matches!(whom(None, ""), Addressee::Nobody(_)));
         let of_the_relay = |app| whom_with("postmaster = \"it@contoso.com\"", app, Some("lms@contoso.com"), "");
