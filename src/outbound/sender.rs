@@ -123,7 +123,7 @@ impl Courier for Sender {
             Err(error) => Err(error),
         };
         match done {
-            Ok(Done { hold: Some(refused), .. }) => Proved::Held(refused.hold),
+            Ok(Done { hold: Some(refused), .. }) => Proved::Held(refused.hold, refused.of_tenant),
             Ok(Done { attempt, learnt, .. }) => {
                 let last = self.user_names.last(&account).map_or_else(|| self.clock.now(), |last| last.at);
                 self.learn(&account, learnt).await;
@@ -133,7 +133,7 @@ impl Courier for Sender {
                 }
             }
             Err(NoToken::Held { cause, error, codes }) => {
-                Proved::Held(sign_in_hold(&account, cause, error, codes, self.clock.now()))
+                Proved::Held(sign_in_hold(&account, cause, error, codes, self.clock.now()), false)
             }
             Err(error) => Proved::Failed(format!("no access token: {error}")),
         }
@@ -243,7 +243,7 @@ impl Sender {
         verdicts: &[(usize, Verdict)],
         at: Timestamp,
     ) -> Outcome {
-        let in_doubt = config.app(&stored.app).map(|app| app.in_doubt).unwrap_or_default();
+        let in_doubt = registry::app_named(config, &stored.app).map(|app| app.in_doubt).unwrap_or_default();
         let obstacle = obstacle(verdicts, attempt.session == Session::New);
         let fault = obstacle.map(|_| self.moods.stopped(&account.mailbox, stored.id));
         let is_accepted = |(_, verdict): &(usize, Verdict)| verdict.class == Class::Accepted;

@@ -170,8 +170,9 @@ pub enum Throttle {
 pub enum Proved {
     /// Exchange took it, and when.
     Taken(Timestamp),
-    /// It was refused, or there is no sign-in to log in with: as an attempt would have found.
-    Held(Hold),
+    /// It was refused, or there is no sign-in to log in with: as an attempt would have found. And whether all accounts of the tenant are
+    /// held by it.
+    Held(Hold, bool),
     /// Nobody knows: the far side could not be reached. In words.
     Failed(String),
 }

@@ -396,7 +396,7 @@ impl Scheduler {
                 tracing::info!(%account, %error, "the daily login could not be made; it is tried again");
                 queue.proof.failed(error, now);
             }
-            Proved::Held(hold) => self.hold(hold, actions),
+            Proved::Held(hold, of_tenant) => self.stop(&hold, of_tenant, actions),
         }
     }
 

@@ -203,6 +203,18 @@ fn a_hold_of_the_tenant_holds_its_accounts_and_no_other_and_one_of_them_probes()
 }
 
 #[test]
+fn what_the_daily_proof_meets_of_the_tenant_holds_its_accounts() {
+    let mut world = World::new(&[]);
+    let Outcome::Stopped { stop: Stop::Hold { hold, .. }, .. } =
+        stopped(HoldCause::Blocked, true)(&address(LMS), 1, start())
+    else {
+        unreachable!()
+    };
+    world.on(Event::Proved { account: address(LMS), result: Proved::Held(hold, true) });
+    assert_eq!(world.held(), [ERP, LMS]);
+}
+
+#[test]
 fn a_release_of_one_account_of_the_tenant_frees_the_others_but_not_what_holds_them_for_themselves() {
     let mut world = World::new(&[LMS]);
     world.finish(stopped(HoldCause::Blocked, true));

@@ -435,7 +435,7 @@ fn a_refused_proof_holds_the_account_as_a_refused_attempt_does() {
     let mut scheduler = one_account();
     let now = proof(&mut scheduler);
     wake(&mut scheduler, &[], now);
-    let actions = proved(&mut scheduler, Proved::Held(login_refused(now)), now);
+    let actions = proved(&mut scheduler, Proved::Held(login_refused(now), false), now);
     let [Action::Hold { hold, is_news: true }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(hold.probe_at, Some(now + Duration::from_mins(5)));
     assert!(attempts(&accept(&mut scheduler, 1, now)).is_empty());
