@@ -68,7 +68,7 @@ impl Scheduler {
                         continue;
                     }
                     let pace = self.paces.get_mut(&carrier.login);
-                    match pace.map(|pace| pace.turn(now, first.recipients, first.flow.lane)) {
+                    match pace.map(|pace| pace.turn(now, first.recipients.max(1), first.flow.lane)) {
                         Some(Turn::At(when)) => consider(when),
                         // It has become due since the last event.
                         Some(Turn::Now) => consider(now),
@@ -184,6 +184,12 @@ impl Scheduler {
         let Some(queue) = self.queues.get_mut(&address) else { return };
         queue.window.share(&flow).pay(recipients, turn);
         let Some(Waiting { id, .. }) = queue.window.take_first(&flow) else { return };
+        // Moved, and known in both queues for a moment: the other one was quicker. Its end has both read anew.
+        if let Some(elsewhere) = self.under_way.get_mut(&id) {
+            elsewhere.moved = true;
+            queue.window.ended(id);
+            return;
+        }
         if let Some(pace) = self.paces.get_mut(login) {
             pace.start(now, id, recipients, flow.lane);
         }

@@ -43,8 +43,11 @@ impl Exchange {
         self.refused += u32::from(self.sessions > 3);
     }
 
-    fn end(&mut self, at: Timestamp) {
+    fn end(&mut self, at: Timestamp, is_seen: bool) {
         self.sessions -= 1;
+        if !is_seen {
+            return;
+        }
         self.minute.retain(|taken| *taken + MINUTE > at);
         self.minute.push_back(at);
         self.refused += u32::from(self.minute.len() > 30);
@@ -61,7 +64,22 @@ struct World {
     exchanges: HashMap<Address, Exchange>,
     left: Vec<Left>,
     next: i64,
+    /// By hand, or so that only a probe of the login frees it.
     held: Vec<Address>,
+    /// What becomes of the attempts that end next; all others are taken. So with the probes of logins.
+    fates: VecDeque<Fate>,
+}
+
+/// What an attempt comes to.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Unreachable,
+    Login,
+    Quota,
+    TenantBlocked,
+    Busy,
+    NotDue,
+    Failed,
 }
 
 impl World {
@@ -75,6 +93,7 @@ impl World {
             left: Vec::new(),
             next: 0,
             held: Vec::new(),
+            fates: VecDeque::new(),
         };
         world.on(Event::Woken);
         world
@@ -121,18 +140,24 @@ impl World {
                         events.push_back(Event::Proved { account, result: Proved::Taken(self.now) });
                     }
                     Action::Probe(account) => {
-                        events.push_back(Event::Probed { account, result: Err("535 5.7.3 no".to_owned()) });
+                        let is_over = !self.held.contains(&account) && self.fates.pop_front().is_none();
+                        let result = if is_over { Ok(()) } else { Err("535 5.7.3 no".to_owned()) };
+                        events.push_back(Event::Probed { account, result });
                     }
-                    Action::Hold { .. } | Action::Release { .. } | Action::Wake(..) => {}
+                    Action::Release { account, .. } => self.held.retain(|held| *held != account),
+                    Action::Hold { .. } | Action::Wake(..) => {}
                 }
             }
         }
+        let wake = self.scheduler.next_wake(self.now);
+        assert!(wake.is_none_or(|when| when > self.now), "what is due now has been begun: {wake:?} at {}", self.now);
     }
 
     fn begin(&mut self, carrier: &Address, id: i64) {
         assert!(!self.held.contains(carrier), "{carrier} is held");
         assert!(self.under_way.iter().all(|(_, other, _)| *other != id), "{id} is under way already");
         let waiting = &self.store.get(&id).expect("it is sent once").1;
+        assert!(waiting.due_at <= self.now, "{id} is not due");
         let (flow, recipients) = (waiting.flow.clone(), waiting.recipients);
         self.left.push(Left { id, at: self.now, carrier: carrier.clone(), flow, recipients });
         self.exchanges.entry(carrier.clone()).or_default().begin();
@@ -152,15 +177,46 @@ impl World {
         self.now = next;
         if first == Some(next) {
             let (_, id, carrier) = self.under_way.pop_first().unwrap();
-            let (_, waiting) = self.store.remove(&id).expect("it was there when it began");
-            self.exchanges.get_mut(&carrier).unwrap().end(next);
-            let sent = Some((next, waiting.recipients));
-            let outcome = Outcome::Answered { sent, again: None, throttled: None };
-            self.on(Event::Finished { account: carrier, id: waiting.id, outcome });
+            let outcome = match self.fates.pop_front() {
+                None => {
+                    let (_, waiting) = self.store.remove(&id).expect("it was there when it began");
+                    Outcome::Answered { sent: Some((next, waiting.recipients)), again: None, throttled: None }
+                }
+                Some(fate) => self.failed(fate, &carrier, id),
+            };
+            let is_seen = matches!(outcome, Outcome::Answered { sent: Some(_), .. } | Outcome::Stopped { .. });
+            self.exchanges.get_mut(&carrier).unwrap().end(next, is_seen);
+            self.on(Event::Finished { account: carrier, id: QueueId::from_number(id), outcome });
         } else {
             self.on(Event::Woken);
         }
         true
+    }
+
+    /// The message is still there, and is due as before or a little later.
+    fn failed(&mut self, fate: Fate, carrier: &Address, id: i64) -> Outcome {
+        let at = self.now;
+        let waiting = &mut self.store.get_mut(&id).expect("it was there when it began").1;
+        if matches!(fate, Fate::NotDue | Fate::Failed) {
+            waiting.due_at = at + Duration::from_secs(5);
+        }
+        let again = waiting.clone();
+        let hold = |cause| {
+            let reply = Some("550 5.7.705 no".to_owned());
+            let account = carrier.clone();
+            Hold { account, cause, reply, error: None, codes: Vec::new(), since: at, probe_at: None, probes: 0 }
+        };
+        let (sent, error) = (Some((at, 0)), "no".to_owned());
+        let stop = |stop| Outcome::Stopped { sent, again: Some(again.clone()), stop };
+        match fate {
+            Fate::Unreachable => Outcome::Unreachable { again, error, retry_at: None },
+            Fate::Login => Outcome::Held { again, hold: hold(HoldCause::Login) },
+            Fate::Quota => stop(Stop::Hold { hold: hold(HoldCause::Quota), of_tenant: false }),
+            Fate::TenantBlocked => stop(Stop::Hold { hold: hold(HoldCause::Blocked), of_tenant: true }),
+            Fate::Busy => stop(Stop::Pause { error }),
+            Fate::NotDue => Outcome::NotDue(again),
+            Fate::Failed => Outcome::Answered { sent: None, again: Some(again), throttled: None },
+        }
     }
 
     fn run_for(&mut self, span: Duration) {
@@ -399,6 +455,41 @@ fn an_app_over_its_own_rate_waits_whoever_carries_it_and_the_others_do_not() {
 }
 
 #[test]
+fn near_the_end_of_the_day_an_urgent_message_is_the_next_to_leave() {
+    let limited = Account { recipients_per_day: 100, ..account(LMS) };
+    let mut world = World::new(&config(vec![limited], Vec::new()));
+    for _ in 0..200 {
+        world.accept(LMS, "moodle", Lane::Bulk, 1);
+    }
+    world.run_for(MINUTE * 60);
+    assert_eq!(world.left.len(), 90, "a tenth of the day is kept");
+    let (from, at) = (world.left.len(), world.now);
+    let reset = world.accept(LMS, "moodle", Lane::Urgent, 1);
+    world.run_for(MINUTE);
+    assert_eq!(world.since(from), [reset]);
+    assert!(world.left[from].at.duration_since(at) <= Duration::from_secs(2).try_into().unwrap());
+    world.run_until_empty();
+    assert_eq!((world.left.len(), world.refused()), (201, 0), "and the day after the rest");
+}
+
+#[test]
+fn a_message_that_two_queues_know_for_a_moment_is_begun_once() {
+    let mut world = World::new(&config(vec![account(LMS), account("erp@contoso.com")], Vec::new()));
+    let erp = address("erp@contoso.com");
+    let id = world.accept(LMS, "moodle", Lane::Normal, 1);
+    // It was moved, and its new queue hears of it before the old one does.
+    let (_, waiting) = world.store[&id].clone();
+    world.store.insert(id, (erp.clone(), waiting.clone()));
+    world.on(Event::Accepted { account: erp.clone(), waiting });
+    assert_eq!(world.left.len(), 1);
+    let (_, _, carrier) = world.under_way.pop_first().unwrap();
+    world.on(Event::Finished { account: carrier, id: QueueId::from_number(id), outcome: Outcome::Gone });
+    assert_eq!(world.left.last().unwrap().carrier, erp, "and then by whose it is");
+    world.run_until_empty();
+    assert_eq!(world.scheduler.under_way(), 0);
+}
+
+#[test]
 fn a_message_that_is_moved_while_it_is_tried_is_not_tried_by_both() {
     let mut world = World::new(&config(vec![account(LMS), account("erp@contoso.com")], Vec::new()));
     let id = world.accept(LMS, "moodle", Lane::Normal, 1);
@@ -450,5 +541,51 @@ mod properties {
             prop_assert_eq!(world.left.len(), all);
             prop_assert_eq!(world.refused(), 0);
         }
+
+        /// Attempts fail in every way, people hold and release: nothing is under way twice, the scheduler never wants to be woken for what it
+        /// does not begin (both asserted where it happens), and whatever Exchange has stopped goes on without anybody's help.
+        #[test]
+        fn no_failure_stops_an_account_for_ever(
+            steps in prop::collection::vec((0u8..6, 0usize..60, any_fate()), 1..50),
+        ) {
+            let mut config = three();
+            let tenant = |account: &Arc<Account>| {
+                let fallback = Some(address("lms3@contoso.com")).filter(|_| account.mailbox != address("lms3@contoso.com"));
+                Arc::new(Account { tenant: "contoso.onmicrosoft.com".to_owned(), fallback, ..Account::clone(account) })
+            };
+            config.accounts = config.accounts.iter().map(tenant).collect();
+            let mut world = World::new(&config);
+            for (step, value, fate) in steps {
+                let mailbox = LIST[value % 3];
+                match step {
+                    0 => for n in 0..value {
+                        world.accept(mailbox, ["moodle", "erp"][n % 2], Lane::ALL[n % 3], 1);
+                    },
+                    1 if !world.held.contains(&address(mailbox)) => world.hold(mailbox, HoldCause::Manual),
+                    2 => world.release(mailbox),
+                    3 => world.on(Event::Changed { account: address(mailbox) }),
+                    4 => world.fates.extend([fate; 3]),
+                    _ => world.run_for(Duration::from_secs(20 * u64::try_from(value).unwrap())),
+                }
+            }
+            for mailbox in LIST.iter().filter(|mailbox| world.held.contains(&address(mailbox))).collect::<Vec<_>>() {
+                world.release(mailbox);
+            }
+            world.run_until_empty();
+            prop_assert_eq!(world.refused(), 0);
+            prop_assert_eq!(world.scheduler.under_way(), 0);
+        }
+    }
+
+    fn any_fate() -> impl Strategy<Value = Fate> {
+        prop::sample::select(vec![
+            Fate::Unreachable,
+            Fate::Login,
+            Fate::Quota,
+            Fate::TenantBlocked,
+            Fate::Busy,
+            Fate::NotDue,
+            Fate::Failed,
+        ])
     }
 }
