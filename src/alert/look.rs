@@ -250,9 +250,9 @@ fn senders_refused<'a>(account: &'a AccountStatus, mailbox: &'a Address) -> impl
     })
 }
 
-/// What `recipients_allow` keeps back is kept back on purpose.
+/// What `recipients_allow` keeps back is kept back on purpose, and so is what somebody has set aside with `queue hold`.
 fn message_held(account: &AccountStatus, mailbox: &Address) -> Option<Trouble> {
-    let held = account.queue.held.saturating_sub(account.queue.held_by_rule);
+    let held = account.queue.held.saturating_sub(account.queue.held_by_rule + account.queue.held_by_order);
     (held > 0).then(|| Trouble {
         cause: Cause::of(Kind::MessageHeld, mailbox),
         severity: Severity::Critical,

@@ -198,9 +198,13 @@ fn counts(queue: &QueueCounts, now: Timestamp) -> String {
     if let Some(oldest) = queue.oldest {
         parts.push(format!("the oldest since {}", both(oldest, now)));
     }
-    let by_rule = queue.held_by_rule;
-    if queue.held > by_rule {
-        parts.push(format!("{} held one by one", queue.held - by_rule));
+    let (by_rule, by_order) = (queue.held_by_rule, queue.held_by_order);
+    let others = queue.held.saturating_sub(by_rule + by_order);
+    if others > 0 {
+        parts.push(format!("{others} held one by one"));
+    }
+    if by_order > 0 {
+        parts.push(format!("{by_order} held by queue hold"));
     }
     if by_rule > 0 {
         parts.push(format!("{by_rule} held by recipients_allow"));

@@ -76,6 +76,9 @@ pub struct QueueCounts {
     /// Those of them that are kept back by `recipients_allow`, on purpose.
     #[serde(default)]
     pub held_by_rule: u64,
+    /// Those of them that somebody has set aside with `queue hold`, on purpose too.
+    #[serde(default)]
+    pub held_by_order: u64,
     /// Dead letters: refused for good or given up on, kept.
     pub dead: u64,
     /// The arrival of the oldest one waiting.
@@ -310,6 +313,7 @@ impl QueueCounts {
             MessageState::Held => {
                 self.held += count.messages;
                 self.held_by_rule += count.by_rule;
+                self.held_by_order += count.by_order;
             }
             MessageState::Dead => self.dead += count.messages,
         }
@@ -320,6 +324,7 @@ impl QueueCounts {
             waiting: self.waiting + other.waiting,
             held: self.held + other.held,
             held_by_rule: self.held_by_rule + other.held_by_rule,
+            held_by_order: self.held_by_order + other.held_by_order,
             dead: self.dead + other.dead,
             oldest: earlier(self.oldest, other.oldest),
             recipients: self.recipients + other.recipients,

@@ -43,6 +43,13 @@ impl Subject {
     }
 
     /// What waits in the queue of the account, flow by flow.
+    /// How many are held, and how many of these because somebody ordered it.
+    fn held(&mut self) -> (u64, u64) {
+        let counts = self.read().counts().unwrap();
+        let held = counts.iter().find(|count| count.state == MessageState::Held);
+        held.map_or((0, 0), |count| (count.messages, count.by_order))
+    }
+
     fn window(&mut self, limit: u32) -> Vec<QueueId> {
         self.windows(&lms(), limit).iter().map(|waiting| waiting.id).collect()
     }
@@ -382,12 +389,14 @@ pub fn a_held_message_is_released_by_a_person_alone(subject: &mut Subject) {
     subject.commit(&[Change::HoldMessages { ids: vec![id(1), id(3), id(9)], at: at(20) }]);
     assert_eq!((subject.state(1), subject.state(3)), (MessageState::Held, MessageState::Dead));
     assert_eq!(subject.window(10), [id(2)]);
+    assert_eq!(subject.held(), (1, 1), "on purpose");
 
     // The attempt that was under way.
     let answers = [(0, Accepted), (1, Refused), (2, Held), (3, InDoubt)];
     subject.commit(&[recorded(1, 30, &answers, wait(500)), Change::Wake { account: lms(), at: at(31) }]);
     assert_eq!(subject.state(1), MessageState::Held);
     assert_eq!(subject.recipients(1), [Accepted, Refused, Held, InDoubt]);
+    assert_eq!(subject.held(), (1, 1), "it left the order in force");
 
     subject.commit(&[Change::ReleaseMessages { ids: vec![id(1), id(2), id(3), id(9)], at: at(40) }]);
     assert_eq!(subject.recipients(1), [Accepted, Refused, Waiting, InDoubt]);
@@ -403,6 +412,15 @@ pub fn a_held_message_is_released_by_a_person_alone(subject: &mut Subject) {
     subject.commit(&[Change::HoldMessages { ids: vec![id(2)], at: at(50) }]);
     subject.commit(&[recorded(2, 60, &[(0, Accepted)], Next::Archive)]);
     assert!(subject.read().archived(id(2)).unwrap().is_some(), "it had left when it was held");
+
+    subject.commit(&[recorded(1, 70, &[], Next::Hold)]);
+    assert_eq!(subject.held(), (1, 0), "nobody has ordered that one");
+    subject.commit(&[
+        Change::Retry { ids: vec![id(1)], at: at(80) },
+        Change::HoldMessages { ids: vec![id(1)], at: at(81) },
+    ]);
+    subject.commit(&[recorded(1, 90, &[], Next::Hold)]);
+    assert_eq!(subject.held(), (1, 0), "its attempt had a reason of its own");
 }
 
 pub fn what_is_given_up_while_it_is_tried_stays_a_dead_letter(subject: &mut Subject) {
@@ -734,7 +752,16 @@ pub fn messages_are_counted_by_account_and_state(subject: &mut Subject) {
     subject.commit(&[Change::Accept(Box::new(other))]);
     let count = |account: &str, state, messages, oldest, recipients, last_due| {
         let account = address(account);
-        Count { account, state, messages, by_rule: 0, oldest: at(oldest), recipients, last_due: at(last_due) }
+        Count {
+            account,
+            state,
+            messages,
+            by_rule: 0,
+            by_order: 0,
+            oldest: at(oldest),
+            recipients,
+            last_due: at(last_due),
+        }
     };
     let expected = [
         count("erp@contoso.com", MessageState::Waiting, 1, 9, 1, 9),

@@ -315,6 +315,8 @@ pub struct Count {
     pub messages: u64,
     /// Those of them of which some recipient is held: a rule keeps it back on purpose. Only counted among held messages.
     pub by_rule: u64,
+    /// Those of them that a person has ordered to be held.
+    pub by_order: u64,
     /// The arrival of the oldest of them.
     pub oldest: Timestamp,
     /// Recipients still to be served.

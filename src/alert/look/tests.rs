@@ -275,7 +275,7 @@ fn a_sender_that_is_refused_is_a_warning_of_its_own_and_what_is_held_on_purpose_
         remedy: Some("grant it".to_owned()),
     };
     let senders = vec![sender(0, "refused"), sender(1, "accepted"), sender(2, "refused")];
-    let held = QueueCounts { held: 7, held_by_rule: 7, ..QueueCounts::default() };
+    let held = QueueCounts { held: 9, held_by_rule: 7, held_by_order: 2, ..QueueCounts::default() };
     let seen = looked(AccountStatus { senders, queue: held, ..account() });
     let subjects: Vec<_> = seen.troubles.iter().map(|trouble| trouble.cause.subject.as_deref().unwrap()).collect();
     assert_eq!(subjects, ["user0@contoso.com", "user2@contoso.com"]);

@@ -226,7 +226,7 @@ pub(super) fn state_of(sql: &Connection, id: QueueId) -> Result<Option<MessageSt
 }
 
 /// The recipients have changed, the state has not.
-fn recount(sql: &Connection, id: QueueId) -> Result<(), Failure> {
+pub(super) fn recount(sql: &Connection, id: QueueId) -> Result<(), Failure> {
     sql.prepare_cached("UPDATE message SET pending = ?2 WHERE id = ?1")?
         .execute(params![id.number(), pending(sql, id)?])?;
     Ok(())
@@ -235,11 +235,7 @@ fn recount(sql: &Connection, id: QueueId) -> Result<(), Failure> {
 /// Sets the state and what follows from it and from the recipients.
 pub(super) fn set_state(sql: &Connection, id: QueueId, state: MessageState, at: Timestamp) -> Result<(), Failure> {
     let dead_at = (state == MessageState::Dead).then(|| millis(at));
-    sql.prepare_cached("UPDATE message SET state = ?2, dead_at = ?3, pending = ?4 WHERE id = ?1")?.execute(params![
-        id.number(),
-        state.as_str(),
-        dead_at,
-        pending(sql, id)?
-    ])?;
+    sql.prepare_cached("UPDATE message SET state = ?2, dead_at = ?3, pending = ?4, by_order = 0 WHERE id = ?1")?
+        .execute(params![id.number(), state.as_str(), dead_at, pending(sql, id)?])?;
     Ok(())
 }

@@ -58,6 +58,7 @@ const STEPS: [&str; 2] = [
      ALTER TABLE archive ADD COLUMN lane INTEGER NOT NULL DEFAULT 1;
      ALTER TABLE archive ADD COLUMN lane_why TEXT;
      ALTER TABLE message ADD COLUMN warned_at INTEGER;
+     ALTER TABLE message ADD COLUMN by_order INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE recipient ADD COLUMN tell_at INTEGER;
      CREATE INDEX recipient_to_tell ON recipient (tell_at) WHERE tell_at IS NOT NULL;
      DROP INDEX message_by_state;

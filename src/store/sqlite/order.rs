@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::apply::line;
-use super::message::{set_state, state_of};
+use super::message::{recount, set_state, state_of};
 use super::values::millis;
 use crate::message::{Address, OriginalRecipient, QueueId};
 use crate::store::engine::Failure;
@@ -16,6 +16,7 @@ pub fn hold(sql: &Connection, id: QueueId, at: Timestamp) -> Result<(), Failure>
         return Ok(());
     }
     set_state(sql, id, MessageState::Held, at)?;
+    sql.prepare_cached("UPDATE message SET by_order = 1 WHERE id = ?1")?.execute([id.number()])?;
     line(sql, at, Some(id), None, "held by an administrator")
 }
 
@@ -61,7 +62,7 @@ pub fn readdress(sql: &Connection, id: QueueId, from: &Address, to: &Address, at
     sql.prepare_cached("UPDATE message SET tries = 0, tried_for = 0, smtputf8 = smtputf8 OR ?2 WHERE id = ?1")?
         .execute(params![id.number(), !to.is_ascii()])?;
     if state == MessageState::Held {
-        return set_state(sql, id, state, at);
+        return recount(sql, id);
     }
     due_now(sql, id, at)?;
     set_state(sql, id, MessageState::Waiting, at)

@@ -36,8 +36,12 @@ pub const COUNTS: &str =
      FROM message GROUP BY account, state";
 
 /// Held messages are few, but for a copy of a program that may send to nobody: then it is a look into the recipients' key for each.
-const HELD_BY_RULE: &str = "SELECT count(*) AS messages FROM message WHERE account = ?1 AND state = 'held'
+const HELD_BY_RULE: &str =
+    "SELECT count(*) AS messages FROM message WHERE account = ?1 AND state = 'held' AND by_order = 0
          AND EXISTS (SELECT 1 FROM recipient WHERE recipient.message = message.id AND recipient.state = 'held')";
+
+const HELD_BY_ORDER: &str =
+    "SELECT count(*) AS messages FROM message WHERE account = ?1 AND state = 'held' AND by_order = 1";
 
 /// Jumps from account to account in the index instead of reading all of it.
 pub const ACCOUNTS: &str = "WITH RECURSIVE found (account) AS (
@@ -374,17 +378,19 @@ fn count(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Count> {
     let (account, oldest) =
         select.query_row([first], |row| Ok((address(row, "mailbox")?, timestamp(row.get("received_at")?)?)))?;
     let state = named(row, "state", MessageState::parse)?;
-    let by_rule = match state {
+    let (by_rule, by_order) = match state {
         MessageState::Held => {
             let key: String = row.get("account")?;
-            sql.prepare_cached(HELD_BY_RULE)?.query_row([key], |row| unsigned(row, "messages"))?
+            let number = |query| sql.prepare_cached(query)?.query_row([&key], |row| unsigned(row, "messages"));
+            (number(HELD_BY_RULE)?, number(HELD_BY_ORDER)?)
         }
-        MessageState::Waiting | MessageState::Dead => 0,
+        MessageState::Waiting | MessageState::Dead => (0, 0),
     };
     Ok(Count {
         account,
         state,
         by_rule,
+        by_order,
         messages: unsigned(row, "messages")?,
         oldest,
         recipients: unsigned(row, "recipients")?,

@@ -28,7 +28,8 @@ CREATE TABLE message (
     in_file     INTEGER NOT NULL,   -- 1: the body is bodies/ID, 0: in the table body
     ret         TEXT,               -- RET, ENVID, NOTIFY and ORCPT of RFC 3461, word for word
     envid       TEXT,
-    warned_at   INTEGER             -- when its sender was warned that it takes long
+    warned_at   INTEGER,            -- when its sender was warned that it takes long
+    by_order    INTEGER NOT NULL DEFAULT 0 -- 1: it is held because a person ordered it
 ) STRICT;
 
 -- Serves the windows (account, 'waiting', lane, app, by due_at and id), the flows, the counts and the accounts that have mail.
