@@ -310,7 +310,10 @@ async fn queue(client: &Client, command: Queue) -> anyhow::Result<ExitCode> {
             print(&output, &details, || show::details(&details))
         }
         Queue::Retry(which) => {
-            println!("{} to be tried now", show::count(client.queue_retry(&which.into()).await?, "message"));
+            println!(
+                "{} due now, once the account and the pace allow",
+                show::count(client.queue_retry(&which.into()).await?, "message")
+            );
             Ok(ExitCode::SUCCESS)
         }
         Queue::Lane { lane, which } => {

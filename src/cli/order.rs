@@ -68,7 +68,7 @@ pub(super) async fn run(client: &Client, order: Order) -> anyhow::Result<ExitCod
         }
         Order::Release(which) => {
             let ordered = client.queue_release(&which.into()).await?;
-            print!("{}", show::ordered(&ordered, "released, to be tried now"));
+            print!("{}", show::ordered(&ordered, "released: due now, once the account and the pace allow"));
         }
         Order::Move(Move { to, which }) => {
             let order = MoveOrder { which: which.into(), to: to.to_string() };

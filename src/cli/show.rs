@@ -3,10 +3,18 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use mail_parser::HeaderValue;
+use mail_parser::parsers::MessageStream;
+
 pub(super) use super::standing::{account, status};
 pub(super) use super::when::time;
 use crate::message::Address;
-use crate::ops::{AccountView, AlertTested, MessageDetail, MessageView, Ordered, ReleaseOrder, Released, Tested};
+use crate::ops::{
+    AccountView, AlertTested, MessageDetail, MessageView, Ordered, RecipientView, ReleaseOrder, Released, Tested,
+};
+
+/// What the relay names as the thing to type where nothing is to be done.
+pub(super) const STATUS: &str = "xoauth2-relay status";
 
 /// `1 message`, `2 messages`.
 pub(super) fn count(number: usize, noun: &str) -> String {
@@ -36,7 +44,7 @@ pub(super) fn messages(messages: &[MessageView]) -> String {
         let _ = writeln!(text, "{}", message_line(message));
         for recipient in &message.recipients {
             let reply = recipient.reply.as_deref().map(|reply| format!(": {}", printable(reply))).unwrap_or_default();
-            let _ = writeln!(text, "    {} {}{reply}", recipient.address, recipient.state);
+            let _ = writeln!(text, "    {} {}{reply}", recipient.address, in_words(&recipient.state));
         }
     }
     let _ = writeln!(text, "{}", count(messages.len(), "message"));
@@ -45,16 +53,31 @@ pub(super) fn messages(messages: &[MessageView]) -> String {
 
 fn message_line(message: &MessageView) -> String {
     let sender = if message.sender.is_empty() { "<>" } else { &message.sender };
-    let mut line =
-        format!("{}  {}  {}  {}  from {sender}", message.id, time(message.received_at), message.state, message.lane);
+    let mut line = format!(
+        "{}  {}  {}  {}  from {sender}",
+        message.id,
+        time(message.received_at),
+        in_words(&message.state),
+        message.lane
+    );
     if let (Some(due_at), true) = (message.due_at, message.tries > 0) {
         let tries = if message.tries == 1 { "1 try" } else { &format!("{} tries", message.tries) };
         let _ = write!(line, "  {tries}, next at {}", time(due_at));
     }
     if let Some(subject) = &message.subject {
-        let _ = write!(line, "  “{}”", printable(subject.trim()));
+        let _ = write!(line, "  “{}”", printable(&decoded(subject)));
     }
     line
+}
+
+/// A subject as its reader sees it, encoded words decoded (RFC 2047).
+fn decoded(subject: &str) -> String {
+    // The decoder wants the line's end.
+    let line = [subject, "\r\n"].concat();
+    match MessageStream::new(line.as_bytes()).parse_unstructured() {
+        HeaderValue::Text(text) => text.trim().to_owned(),
+        _ => subject.trim().to_owned(),
+    }
 }
 
 /// `queue show`.
@@ -73,24 +96,44 @@ pub(super) fn details(details: &[MessageDetail]) -> String {
                 let _ = writeln!(text, "  {name}={value}");
             }
         }
-        for recipient in &message.recipients {
-            let _ = write!(text, "  {} {}", recipient.address, recipient.state);
-            for (name, value) in [("NOTIFY", &recipient.notify), ("ORCPT", &recipient.orcpt)] {
-                let _ = value.as_ref().map_or(Ok(()), |value| write!(text, "  {name}={value}"));
-            }
-            text.push('\n');
-            for (name, value) in [("why", &recipient.meaning), ("to do", &recipient.remedy)] {
-                if let Some(value) = value {
-                    let _ = writeln!(text, "    {name}: {}", printable(value));
-                }
-            }
-        }
+        recipients(&mut text, message);
         let _ = writeln!(text, "  journal:");
         for entry in &detail.journal {
             let _ = writeln!(text, "    {}  {}", time(entry.at), printable(&entry.text));
         }
     }
     text
+}
+
+/// Each recipient; what a reply means and what to do about it stands below the last of those in a row that it is said of.
+fn recipients(text: &mut String, message: &MessageView) {
+    // Whoever reads this has just typed it.
+    let shown = format!("xoauth2-relay queue show {}", message.id);
+    for (n, recipient) in message.recipients.iter().enumerate() {
+        let _ = write!(text, "  {} {}", recipient.address, in_words(&recipient.state));
+        for (name, value) in [("NOTIFY", &recipient.notify), ("ORCPT", &recipient.orcpt)] {
+            let _ = value.as_ref().map_or(Ok(()), |value| write!(text, "  {name}={value}"));
+        }
+        text.push('\n');
+        if message.recipients.get(n + 1).is_some_and(|next| is_said_alike(next, recipient)) {
+            continue;
+        }
+        let remedy = recipient.remedy.as_ref().filter(|remedy| **remedy != STATUS && **remedy != shown);
+        for (name, value) in [("why", recipient.meaning.as_ref()), ("to do", remedy)] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "    {name}: {}", printable(value));
+            }
+        }
+    }
+}
+
+fn is_said_alike(one: &RecipientView, other: &RecipientView) -> bool {
+    one.state == other.state && one.meaning == other.meaning && one.remedy == other.remedy
+}
+
+/// A state as people read it: `in doubt` rather than `in_doubt`.
+fn in_words(state: &str) -> String {
+    state.replace('_', " ")
 }
 
 /// `account list`.
@@ -179,18 +222,8 @@ mod tests {
     use super::*;
     use crate::ops::{JournalView, RecipientView};
 
-    #[test]
-    fn a_message_is_shown_with_its_wishes_and_its_journal() {
-        let recipient = |address: &str, notify: Option<&str>, orcpt: Option<&str>| RecipientView {
-            address: address.to_owned(),
-            state: "waiting".to_owned(),
-            reply: None,
-            meaning: None,
-            remedy: None,
-            notify: notify.map(str::to_owned),
-            orcpt: orcpt.map(str::to_owned),
-        };
-        let message = MessageView {
+    fn message() -> MessageView {
+        MessageView {
             id: "1".to_owned(),
             app: "moodle".to_owned(),
             account: "lms@contoso.com".to_owned(),
@@ -205,11 +238,28 @@ mod tests {
             size: 7,
             envid: Some("QQ+2B1".to_owned()),
             ret: Some("HDRS".to_owned()),
+            recipients: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_shown_with_its_wishes_and_its_journal() {
+        let recipient = |address: &str, notify: Option<&str>, orcpt: Option<&str>| RecipientView {
+            address: address.to_owned(),
+            state: "waiting".to_owned(),
+            reply: None,
+            meaning: None,
+            remedy: None,
+            notify: notify.map(str::to_owned),
+            orcpt: orcpt.map(str::to_owned),
+        };
+        let message = MessageView {
             recipients: vec![
                 recipient("a@example.com", Some("NEVER"), None),
                 recipient("b@example.com", None, Some("rfc822;b")),
                 recipient("c@example.com", None, None),
             ],
+            ..message()
         };
         let journal =
             vec![JournalView { at: Timestamp::UNIX_EPOCH, text: "bare CR or LF made CRLF\x1b[2J".to_owned() }];
@@ -229,5 +279,47 @@ mod tests {
             ]
         );
         assert!(lines[8].ends_with("  bare CR or LF made CRLF [2J"), "{shown}");
+    }
+
+    #[test]
+    fn what_a_reply_means_is_said_once_and_never_to_type_what_was_typed() {
+        let recipient = |address: &str, state: &str, meaning: &str, remedy: &str| RecipientView {
+            address: address.to_owned(),
+            state: state.to_owned(),
+            reply: None,
+            meaning: Some(meaning.to_owned()),
+            remedy: Some(remedy.to_owned()),
+            notify: None,
+            orcpt: None,
+        };
+        let unblock = "Remove-BlockedSenderAddress";
+        let message = MessageView {
+            state: "in_doubt".to_owned(),
+            subject: Some("=?UTF-8?Q?Pr=C3=BCfung?= 1".to_owned()),
+            recipients: vec![
+                recipient("a@example.com", "held", "Blocked", unblock),
+                recipient("b@example.com", "held", "Blocked", unblock),
+                recipient("c@example.com", "in_doubt", "It passes by itself", "xoauth2-relay status"),
+                recipient("d@example.com", "refused", "Nobody has this address", "xoauth2-relay queue show 1"),
+            ],
+            ..message()
+        };
+        let shown = details(&[MessageDetail { message, journal: Vec::new() }]);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].contains("  in doubt  ") && lines[0].ends_with("  “Prüfung 1”"), "{shown}");
+        assert_eq!(
+            lines[lines.len() - 9..],
+            [
+                "  a@example.com held",
+                "  b@example.com held",
+                "    why: Blocked",
+                "    to do: Remove-BlockedSenderAddress",
+                "  c@example.com in doubt",
+                "    why: It passes by itself",
+                "  d@example.com refused",
+                "    why: Nobody has this address",
+                "  journal:",
+            ]
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::show::{count, printable};
+use super::show::{STATUS, count, printable};
 use super::when::{both, clock, days, distance, time};
 use crate::ops::{
     AccountDetail, AccountStatus, ExpiryView, ForecastView, HoldView, PaceView, QueueCounts, SignInView, SlowdownView,
@@ -149,7 +149,8 @@ fn hold_lines(sheet: &mut Sheet, hold: &HoldView, now: Timestamp) {
     for (n, said) in said.enumerate() {
         sheet.line(if n == 0 { "answer" } else { "" }, said);
     }
-    sheet.line("to do", &hold.remedy);
+    let remedy = if hold.remedy == STATUS { "nothing: it is tried again by itself" } else { &hold.remedy };
+    sheet.line("to do", remedy);
     if let Some(at) = hold.probe_at {
         sheet.line("next try", &format!("{}, by itself", both(at, now)));
     }

@@ -246,3 +246,11 @@ fn a_forecast_a_slowdown_and_a_day_that_is_nearly_used_are_told_in_plain_words()
     let text = of(vec![by_retry]);
     assert!(text.contains("empty in a few seconds: then the last message is due to be tried again\n"), "{text}");
 }
+
+#[test]
+fn where_nothing_is_to_be_done_status_does_not_tell_to_type_status() {
+    let mut quota = held("lms@contoso.com");
+    quota.hold = quota.hold.map(|hold| HoldView { remedy: "xoauth2-relay status".to_owned(), ..hold });
+    let text = of(vec![quota]);
+    assert!(text.contains("\n  to do        nothing: it is tried again by itself\n"), "{text}");
+}

@@ -98,7 +98,13 @@ fn account(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) ->
 
 /// 0 is no limit of its own.
 fn rate(value: &Value) -> Result<u32, String> {
-    if let Value::Number(Some(0)) = value { Ok(0) } else { count(u32::MAX.into())(value) }
+    match value {
+        Value::Number(Some(0)) => Ok(0),
+        Value::Number(Some(number)) if *number < 0 => {
+            Err("is negative: write how many a minute, or 0 for no limit of its own".to_owned())
+        }
+        other => count(u32::MAX.into())(other),
+    }
 }
 
 /// `accounts`: instead of `account`, two or more that are there.
