@@ -97,7 +97,7 @@ Or in Moodle, under Site administration > Server > Email > Outgoing mail configu
   SMTP password   anything
 
 How things stand:  xoauth2-relay --config {}/relay.toml status
-Exchange takes 30 mails a minute: after the first three, one leaves every two seconds.
+Exchange takes 30 mails a minute: after the first two, one leaves every two seconds.
 Ctrl-C ends the demo. What happens to each mail:
 ",
         folder.display()

@@ -51,12 +51,21 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
     for removed in &status.removed_accounts {
         let queue = counts(&removed.queue, now);
         let mut sheet = Sheet { text: format!("\n{}: HELD, no longer in the configuration\n", removed.mailbox) };
-        sheet.line("to do", "put the account back into the configuration, or delete its mail");
+        let elsewhere = format!("xoauth2-relay queue move --to MAILBOX --account {}", removed.mailbox);
+        sheet.line(
+            "to do",
+            &format!("put the account back into the configuration, or let another one send it: {elsewhere}"),
+        );
         sheet.line("queue", &queue);
         text.push_str(&sheet.text);
     }
     for expiry in &status.expires {
         let _ = writeln!(text, "\nends: {}", ends(expiry, now));
+    }
+    let by_itself = status.queue.held.saturating_sub(status.queue.held_by_rule);
+    if by_itself > 0 {
+        let held = count(usize::try_from(by_itself).unwrap_or(usize::MAX), "message");
+        let _ = writeln!(text, "\n{held} held one by one: `xoauth2-relay queue show ID` says why and what to do");
     }
     if status.queue.dead > 0 {
         let dead = count(usize::try_from(status.queue.dead).unwrap_or(usize::MAX), "dead letter");

@@ -173,7 +173,12 @@ impl Ops {
         for recipient in message.recipients.iter_mut().filter(|one| one.state != RecipientState::Accepted.as_str()) {
             let reply = recipient.reply.as_deref();
             let advice = reply.and_then(|reply| explain(&config.replies, reply, account, Some(&message.id)));
-            (recipient.meaning, recipient.remedy) = advice.map(|advice| (advice.sentence, advice.command)).unzip();
+            let advice = advice.map(|advice| (advice.sentence, advice.command)).or_else(|| {
+                let is_for_a_person = message.state == MessageState::Held.as_str();
+                let is_in_doubt = recipient.state == RecipientState::InDoubt.as_str();
+                (is_for_a_person && is_in_doubt).then(|| doubt(&message.id))
+            });
+            (recipient.meaning, recipient.remedy) = advice.unzip();
         }
     }
 
@@ -336,6 +341,15 @@ fn archived_view(archived: &Archived) -> MessageView {
         ret: None,
         recipients: archived.recipients.iter().map(|row| recipient_view(row, false)).collect(),
     }
+}
+
+/// What to do about a message that is held because nobody knows whether Exchange has it.
+fn doubt(id: &str) -> (String, String) {
+    let sentence = "Nobody knows whether Exchange has it: look for its Message-ID in the message trace of the Exchange admin center";
+    (
+        sentence.to_owned(),
+        format!("xoauth2-relay queue delete {id} if it is there, xoauth2-relay queue retry {id} if it is not"),
+    )
 }
 
 fn recipient_view(row: &RecipientRow, is_held: bool) -> RecipientView {

@@ -62,7 +62,7 @@ pub fn compose(digest: &Digest<'_>) -> Result<(Bytes, String), String> {
 
 fn text(digest: &Digest<'_>, mails: &str) -> String {
     let mut text =
-        format!("{mails} refused for good or given up on at {}.\nTheir senders were not told:\n\n", digest.relay);
+        format!("{mails} refused for good or given up on at {}.\nNo sender was told of it:\n\n", digest.relay);
     for (why, mails) in counted(digest.affairs.iter().map(|(_, why)| (*why).to_owned())) {
         let _ = writeln!(text, "    {mails:>5}  {why}");
     }
@@ -79,23 +79,26 @@ fn text(digest: &Digest<'_>, mails: &str) -> String {
         let _ = write!(text, "\n... and {more} more causes.\n");
     }
     let example = digest.affairs.first().map_or_else(|| "ID".to_owned(), |(affair, _)| affair.id.to_string());
-    let _ = write!(
-        text,
-        "\nThe mails are kept as dead letters for {} days. On {}:\n\n    \
-         xoauth2-relay queue list                        lists them\n    \
-         xoauth2-relay queue show {example}     tells all that happened to one\n    \
-         xoauth2-relay queue retry {example}    tries it once more\n\n\
-         -- \nSent by xoauth2-relay, because postmaster in its configuration says so.\n",
-        digest.kept_days, digest.relay
-    );
+    let _ =
+        write!(text, "\nThe mails are kept as dead letters for {} days. On {}:\n\n", digest.kept_days, digest.relay);
+    for (command, does) in [
+        ("list".to_owned(), "lists them"),
+        (format!("show {example}"), "tells all that happened to one"),
+        (format!("retry {example}"), "tries it once more"),
+    ] {
+        let _ = writeln!(text, "    xoauth2-relay queue {command:<19}  {does}");
+    }
+    text.push_str("\n-- \nSent by xoauth2-relay, because postmaster in its configuration says so.\n");
     text
 }
 
 fn cause(text: &mut String, affairs: &[&Affair]) {
     let reply = affairs.first().and_then(|affair| affair.parties.first()).map_or("", |party| &party.reply);
     let said = if reply.is_empty() { "(nothing was answered)" } else { reply };
-    let mails = if affairs.len() == 1 { "1 mail".to_owned() } else { format!("{} mails", affairs.len()) };
-    let _ = write!(text, "\n{mails}, the first of them with this answer:\n\n");
+    let _ = match affairs.len() {
+        1 => write!(text, "\n1 mail, with this answer:\n\n"),
+        mails => write!(text, "\n{mails} mails, the first of them with this answer:\n\n"),
+    };
     for line in said.lines() {
         let _ = writeln!(text, "    {}", line.replace(char::is_control, " "));
     }
@@ -165,7 +168,7 @@ mod tests {
             "13 mails, the first of them with this answer:",
             "    550 5.1.1 no such user [x]",
             "    ... and 3 more",
-            "1 mail, the first of them with this answer:",
+            "1 mail, with this answer:",
         ] {
             assert!(mail.lines().any(|found| found == line), "{line:?} is not in\n{mail}");
         }

@@ -190,6 +190,12 @@ async fn what_is_in_doubt_is_held_for_a_person_where_the_app_says_so() {
     rig.until_accepted(2).await;
     let id = queue[0].id.clone();
     let detail = rig.relay.ops().queue_show(id.parse().unwrap()).await.unwrap();
+    let recipient = &detail.message.recipients[0];
+    assert!(recipient.meaning.as_deref().is_some_and(|why| why.contains("message trace")), "{recipient:?}");
+    assert!(
+        recipient.remedy.as_deref().is_some_and(|what| what.contains(&format!("queue delete {id}"))),
+        "{recipient:?}"
+    );
     let journal = detail.journal.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n");
     let sent = String::from_utf8_lossy(&rig.simulator.accepted()[0].bytes).into_owned();
     let message_id = sent.lines().find_map(|line| line.strip_prefix("Message-ID: ")).unwrap().trim().to_owned();

@@ -83,7 +83,9 @@ fn held(mailbox: &str) -> AccountStatus {
 }
 
 fn of(accounts: Vec<AccountStatus>) -> String {
-    let queue = QueueCounts { waiting: 14, dead: 1, ..QueueCounts::default() };
+    let held = accounts.iter().map(|account| account.queue.held).sum();
+    let held_by_rule = accounts.iter().map(|account| account.queue.held_by_rule).sum();
+    let queue = QueueCounts { waiting: 14, dead: 1, held, held_by_rule, ..QueueCounts::default() };
     let (version, hostname) = ("1.0".to_owned(), "relay".to_owned());
     let status = Status {
         version,
@@ -253,4 +255,16 @@ fn where_nothing_is_to_be_done_status_does_not_tell_to_type_status() {
     quota.hold = quota.hold.map(|hold| HoldView { remedy: "xoauth2-relay status".to_owned(), ..hold });
     let text = of(vec![quota]);
     assert!(text.contains("\n  to do        nothing: it is tried again by itself\n"), "{text}");
+}
+
+#[test]
+fn messages_that_wait_for_a_person_are_named_and_those_that_a_rule_keeps_back_are_not() {
+    let said = |held, held_by_rule| {
+        let mut account = good("lms@contoso.com");
+        account.queue = QueueCounts { held, held_by_rule, ..QueueCounts::default() };
+        of(vec![account])
+    };
+    let line = "1 message held one by one: `xoauth2-relay queue show ID` says why and what to do";
+    assert!(said(3, 2).contains(line), "{}", said(3, 2));
+    assert!(!said(2, 2).contains("says why and what to do"), "{}", said(2, 2));
 }
