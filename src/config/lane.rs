@@ -38,9 +38,11 @@ impl Glob {
     pub fn fits_lower(&self, text: &str) -> bool {
         let [first, middle @ ..] = &self.parts[..] else { return text.is_empty() };
         let Some((last, middle)) = middle.split_last() else { return text == first };
-        let Some(mut rest) = text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else {
-            return false;
-        };
+        // Most patterns begin or end with a star, and dozens are tried on each link: to compare with the nothing beside it, which is at no
+        // address, costs some processors twenty times as much as with a word.
+        let rest = if first.is_empty() { Some(text) } else { text.strip_prefix(first.as_str()) };
+        let rest = if last.is_empty() { rest } else { rest.and_then(|rest| rest.strip_suffix(last.as_str())) };
+        let Some(mut rest) = rest else { return false };
         for part in middle {
             let Some(at) = rest.find(part.as_str()) else { return false };
             rest = &rest[at + part.len()..];
