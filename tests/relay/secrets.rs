@@ -51,6 +51,11 @@ const APP_PASSWORD: &str = "app/passw0rd+of\"moodle&scanner";
 const WRONG_APP_PASSWORD: &str = "app/passw0rd+that\"is&wrong";
 const ANY_PASSWORD: &str = "any/passw0rd+of\"a&program";
 const WRONG_REFRESH_TOKEN: &str = "1.AX0A-a-refresh-token/that+nobody-has-issued-0123456789";
+/// What mail brings that somebody could use who reads it. It is in the mail, and nowhere else.
+const RESET_LINK: &str = "https://lms.example/login/forgot_password.php?token=r3set/t0ken+0f-a-l1nk";
+const RESET_TOKEN: &str = "r3set/t0ken+0f-a-l1nk";
+const ONE_TIME_CODE: &str = "48213957";
+const PRIVATE: &str = "what only the two of them know";
 /// In the configuration where it does not belong.
 const MISPLACED: &str = "mIsplaced/secret+Value&0123456789";
 
@@ -61,6 +66,8 @@ struct Site {
     daemon: Daemon,
     checked: SocketAddr,
     ear: Ear,
+    /// Hears what the other one does, but for the mail in the queue.
+    letters: Ear,
 }
 
 impl Site {
@@ -107,7 +114,13 @@ impl Site {
             ear.keep(name, secret);
         }
         let (config, stderr) = (folder.path().join("relay.toml"), folder.path().join("stderr"));
-        Self { simulator, daemon: Daemon::at(config, door, stderr), checked, folder, ear }
+        let mut letters = Ear::default();
+        for (name, secret) in
+            [("a reset link", RESET_TOKEN), ("a one-time code", ONE_TIME_CODE), ("the text of a mail", PRIVATE)]
+        {
+            letters.keep(name, secret);
+        }
+        Self { simulator, daemon: Daemon::at(config, door, stderr), checked, folder, ear, letters }
     }
 
     fn run(&mut self, arguments: &[&str]) -> Output {
@@ -152,6 +165,28 @@ impl Site {
         self.ear.hear("the log", log.as_bytes());
     }
 
+    /// Everything in the database but the mail itself.
+    fn look_into_columns(&mut self) {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let database = rusqlite::Connection::open_with_flags(self.folder.path().join("data/queue.db"), flags).unwrap();
+        let names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'body'";
+        let mut names = database.prepare(names).unwrap();
+        let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert!(names.iter().any(|name| name == "journal") && names.len() > 5, "{names:?}");
+        for name in names {
+            let mut table = database.prepare(&format!("SELECT * FROM \"{name}\"")).unwrap();
+            let columns = table.column_count();
+            let mut rows = table.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                for column in 0..columns {
+                    if let Ok(octets) = row.get_ref(column).unwrap().as_bytes() {
+                        self.letters.hear(format!("the table {name}"), octets);
+                    }
+                }
+            }
+        }
+    }
+
     /// Waits until `status --json` says this of the one account.
     fn until(&mut self, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
         let since = Instant::now();
@@ -189,7 +224,9 @@ impl Site {
         assert!(log.contains("TRACE") && log.contains("DEBUG"), "the log was to tell everything");
         let heard: usize = self.ear.said.iter().map(|(_, said)| said.len()).sum();
         assert!(heard > 100_000, "only {heard} octets were heard");
-        let leaks = self.ear.leaks();
+        let said = self.ear.said.iter().filter(|(who, _)| !who.starts_with("queue.db"));
+        self.letters.said.extend(said.cloned());
+        let leaks = [self.ear.leaks(), self.letters.leaks()].concat();
         assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n\n"));
     }
 
@@ -437,8 +474,62 @@ fn programs_send(site: &mut Site) {
     for command in [&["queue", "show", &id][..], &["queue", "show", &id, "--json"], &["queue", "delete", &id]] {
         assert!(site.run(command).status.success());
     }
+    let ids = letters_wait(site, door);
     site.release();
     site.until("a release", |account| account["hold"].is_null() && account["queue"]["waiting"] == 0);
+    letters_left(site, &ids);
+}
+
+/// Mail with secrets in it comes to a held account: its lane is told by what is in it.
+fn letters_wait(site: &mut Site, door: SocketAddr) -> Vec<String> {
+    site.simulator.fault(Fault::row("5.4.1-recipient-rejected").unwrap().for_recipient("gone@example.com"));
+    let mut ids = Vec::new();
+    for (sender, text) in
+        [("jane@school.example", RESET_LINK), ("john@school.example", &format!("Code: {ONE_TIME_CODE}"))]
+    {
+        let mut client = Client::greeted(door);
+        for line in [&format!("MAIL FROM:<{sender}> RET=FULL"), "RCPT TO:<gone@example.com>", "DATA"] {
+            client.ask(line);
+        }
+        let head = format!("To: gone@example.com\r\nFrom: {sender}\r\nSubject: for you");
+        client.send(format!("{head}\r\n\r\n{text}\r\n{PRIVATE}\r\n").as_bytes());
+        let reply = client.ask(".");
+        let (_, id) = reply.trim_end().rsplit_once(' ').unwrap();
+        ids.push(id.to_owned());
+    }
+    for id in &ids {
+        let shown = site.run(&["queue", "show", id, "--json"]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("\"urgent\""), "what is in it says how it travels: {shown}");
+        assert!(site.run(&["queue", "show", id]).status.success());
+    }
+    site.look();
+    site.look_into_columns();
+    ids
+}
+
+/// They were refused, and each sender has their own mail back, and nobody else's.
+fn letters_left(site: &mut Site, ids: &[String]) {
+    for (sender, own, other) in
+        [("jane@school.example", RESET_TOKEN, ONE_TIME_CODE), ("john@school.example", ONE_TIME_CODE, RESET_TOKEN)]
+    {
+        let since = Instant::now();
+        let notice = loop {
+            let accepted = site.simulator.accepted();
+            match accepted.into_iter().find(|mail| mail.recipients == [sender]) {
+                Some(notice) => break String::from_utf8(notice.bytes.to_vec()).unwrap(),
+                None => assert!(since.elapsed() < PATIENCE, "{sender} was never told"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(notice.contains(PRIVATE) && notice.contains(own) && !notice.contains(other), "RET=FULL: {notice}");
+    }
+    for id in ids {
+        assert!(site.run(&["queue", "show", id]).status.success());
+        assert!(site.run(&["queue", "show", id, "--json"]).status.success());
+    }
+    site.look();
+    site.look_into_columns();
 }
 
 /// Orders that nobody can carry out, with tokens in them.
