@@ -1,5 +1,5 @@
 //! Whatever goes wrong, and in whatever order: every recipient that was taken ends delivered once, delivered more often only where a doubt is
-//! marked, refused, or waiting. Nothing else.
+//! marked, refused and told of to the sender once, or waiting. Nothing else.
 //!
 //! Each script is a random run of mails, faults, restarts and time that passes, on a clock of its own, against a model of a few lines. At its
 //! end all faults are over, and whatever can leave has to. Many of them:
@@ -26,7 +26,7 @@ use xoauth2_relay::ops::{AccountStatus, MessageDetail};
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Mailbox, Options, Simulator};
 
-use self::model::{Fate, Model};
+use self::model::{Fate, Model, SENDER, check_notices};
 use self::script::{Script, Step};
 use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, blocking, configuration, mailbox, quick};
 
@@ -92,15 +92,14 @@ impl Stage {
     }
 
     async fn hand_in(&self, people: &[script::Person], model: &mut Model) {
-        let (tag, addresses) = model.mail(people);
-        for (address, person) in addresses.iter().zip(people) {
+        let mail = model.mail(people);
+        for (address, person) in mail.addresses.iter().zip(people) {
             if let Some(refusal) = person.refusal() {
                 self.simulator.fault(format!("{refusal},to={address}").parse().unwrap());
             }
         }
-        let (door, to, mail) =
-            (self.relay.listeners()[0], addresses, format!("From: {MAILBOX}\r\nSubject: {tag}\r\n\r\nhello\r\n"));
-        let reply = blocking(move || Client::greeted(door).submit("person@contoso.com", &to, &mail)).await;
+        let (door, tag) = (self.relay.listeners()[0], mail.tag.clone());
+        let reply = blocking(move || Client::greeted(door).submit(SENDER, &mail.addresses, &mail.text)).await;
         let (_, id) = reply.rsplit_once(' ').unwrap();
         model.taken(&tag, id.parse().unwrap());
     }
@@ -153,12 +152,31 @@ impl Stage {
         for _ in 0..DAYS {
             self.settle().await;
             let queue = self.relay.ops().queue_list().await.unwrap();
-            if queue.iter().all(|message| message.state == "dead") {
+            if queue.iter().all(|message| message.state == "dead") && self.is_told(model).await {
+                // Whoever is told twice is told later.
+                self.clock.advance(A_DAY);
+                self.settle().await;
                 return;
             }
             self.clock.advance(A_DAY);
         }
-        panic!("this never left: {:#?}\n{:#?}", self.relay.ops().queue_list().await, self.account().await);
+        let wrong = check_notices(&self.fates(model).await, &self.simulator.accepted());
+        panic!(
+            "{wrong:#?}, or this never left: {:#?}\n{:#?}",
+            self.relay.ops().queue_list().await,
+            self.account().await
+        );
+    }
+
+    /// Whether the sender has been told of all who are refused. Who tells has its own time: a notice may have to be written still.
+    async fn is_told(&self, model: &Model) -> bool {
+        for _ in 0..50 {
+            if check_notices(&self.fates(model).await, &self.simulator.accepted()).is_empty() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
     }
 
     /// Each recipient's state as the relay tells it, and how often the journal has a doubt about the message.
@@ -192,6 +210,7 @@ async fn run(script: &Script) -> Vec<String> {
     wrong.extend(model.check(&stage.fates(&model).await, &stage.simulator.accepted(), false));
     stage.end(&model).await;
     wrong.extend(model.check(&stage.fates(&model).await, &stage.simulator.accepted(), true));
+    wrong.extend(check_notices(&stage.fates(&model).await, &stage.simulator.accepted()));
     stage.relay.stop().await;
     stage.simulator.stop().await;
     wrong

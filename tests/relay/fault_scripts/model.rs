@@ -1,11 +1,15 @@
 //! What has to become of each recipient, whatever the relay believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xoauth2_relay::message::{Headers, QueueId};
 use xoauth2_relay::simulator::Accepted;
 
 use super::script::Person;
+use crate::support::MAILBOX;
+
+/// Whoever hands in the mails, and is told of refusals.
+pub const SENDER: &str = "person@contoso.com";
 
 /// Every mail that was handed in, by its subject.
 #[derive(Default)]
@@ -19,6 +23,13 @@ struct Mail {
     people: BTreeMap<String, Person>,
 }
 
+/// A mail that was handed in.
+pub struct Written {
+    pub tag: String,
+    pub addresses: Vec<String>,
+    pub text: String,
+}
+
 /// What the relay says of one recipient.
 #[derive(Debug)]
 pub struct Fate {
@@ -30,14 +41,20 @@ pub struct Fate {
 }
 
 impl Model {
-    /// A mail to these: its subject and their addresses.
-    pub fn mail(&mut self, people: &[Person]) -> (String, Vec<String>) {
+    /// A mail to these, of each lane in turn.
+    pub fn mail(&mut self, people: &[Person]) -> Written {
         let tag = format!("mail {}", self.mails.len());
+        let (field, body) = match self.mails.len() % 3 {
+            0 => ("", "hello"),
+            1 => ("Importance: low\r\n", "hello"),
+            _ => ("", "https://lms.example/login/forgot_password.php?token=x"),
+        };
+        let text = format!("From: {MAILBOX}\r\nSubject: {tag}\r\n{field}\r\n{body}\r\n");
         let addresses: Vec<String> =
             (0..people.len()).map(|n| format!("m{}n{n}@example.com", self.mails.len())).collect();
         let people = addresses.iter().cloned().zip(people.iter().copied()).collect();
         self.mails.insert(tag.clone(), Mail { id: None, people });
-        (tag, addresses)
+        Written { tag, addresses, text }
     }
 
     /// It was answered with 250: from here on it is the relay's.
@@ -89,6 +106,39 @@ impl Model {
         }
         copies
     }
+}
+
+/// What is wrong with what the sender was told at the end: of each refused recipient once, and of nobody else.
+pub fn check_notices(fates: &[Fate], accepted: &[Accepted]) -> Vec<String> {
+    let told = told(accepted);
+    let refused: BTreeSet<&str> =
+        fates.iter().filter(|fate| fate.state == "refused").map(|fate| fate.address.as_str()).collect();
+    let of_nobody = told.keys().filter(|address| !refused.contains(address.as_str()));
+    let mut wrong: Vec<String> =
+        of_nobody.map(|address| format!("the sender was told that {address} is refused, who is not")).collect();
+    for address in refused {
+        let notices = told.get(address).map_or(0, BTreeSet::len);
+        if notices != 1 {
+            wrong.push(format!("{notices} notices tell the sender of {address}"));
+        }
+    }
+    wrong
+}
+
+/// The notices that say of a recipient that they were refused, by their Message-ID: one that is in doubt itself may come twice.
+fn told(accepted: &[Accepted]) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
+    let mut told: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    for notice in accepted.iter().filter(|mail| mail.recipients == [SENDER]) {
+        let headers = Headers::scan(&notice.bytes);
+        let id = headers.first("message-id").expect("a notice has one").value.trim_ascii().to_vec();
+        let text = String::from_utf8_lossy(&notice.bytes);
+        // Each recipient has a block of their own; a delay is no refusal.
+        for block in text.split("\r\n\r\n").filter(|block| block.contains("Action: failed")) {
+            let address = block.lines().find_map(|line| line.strip_prefix("Final-Recipient: rfc822;"));
+            told.entry(address.expect("a block names whom it is about").to_owned()).or_default().insert(id.clone());
+        }
+    }
+    told
 }
 
 fn impossible(fate: &Fate, person: Person, copies: usize, is_end: bool) -> Option<&'static str> {
