@@ -504,6 +504,8 @@ fn letters_wait(site: &mut Site, door: SocketAddr) -> Vec<String> {
         assert!(site.run(&["queue", "show", id]).status.success());
     }
     site.look();
+    let has_mail = |(who, said): &(String, String)| who.starts_with("queue.db") && said.contains(PRIVATE);
+    assert!(site.ear.said.iter().any(has_mail), "the search finds what is there");
     site.look_into_columns();
     ids
 }
