@@ -39,6 +39,10 @@ impl Mailboxes {
         for part in tokens.split(|token| token.kind.parts()) {
             match mailbox(value, part) {
                 Part::Mailbox(mailbox) => list.push(mailbox),
+                Part::OddPhrase(mailbox) => {
+                    sound = false;
+                    list.push(mailbox);
+                }
                 Part::Nothing => {}
                 Part::Unsound => sound = false,
             }
@@ -151,6 +155,8 @@ fn enclosed(kind: Kind, rest: &[u8]) -> (Kind, usize, bool) {
 
 enum Part {
     Mailbox(Mailbox),
+    /// In front of its address stands the beginning or end of another one, which some readers put together with it.
+    OddPhrase(Mailbox),
     /// An empty element, allowed of old (RFC 5322 section 4.4).
     Nothing,
     Unsound,
@@ -171,9 +177,12 @@ fn mailbox(value: &[u8], part: &[Token]) -> Part {
     let phrase_end =
         part[..angle].iter().rev().find(|t| t.kind != Kind::Space).map_or(first.span.start, |t| t.span.end);
     let phrase_start = part[..angle].iter().find(|t| t.kind != Kind::Space).map_or(first.span.start, |t| t.span.start);
+    let is_cut_off = |text: &[u8]| text.starts_with(b"@") || text.ends_with(b"@");
+    let is_odd = part[..angle].iter().any(|t| t.kind == Kind::Text && is_cut_off(&value[t.span.clone()]));
     match address(&value[place.clone()]) {
         Some(address) if behind => {
-            Part::Mailbox(Mailbox { address, place, phrase: phrase_start.min(phrase_end)..phrase_end })
+            let mailbox = Mailbox { address, place, phrase: phrase_start.min(phrase_end)..phrase_end };
+            if is_odd { Part::OddPhrase(mailbox) } else { Part::Mailbox(mailbox) }
         }
         _ => Part::Unsound,
     }
@@ -303,6 +312,9 @@ mod tests {
             (" \"Name <a@b.c>", &[], ""),
             (" Name (open <a@b.c>", &[], ""),
             (" Name <a@b.c", &["a@b.c"], "Name"),
+            // Readers differ: to some this is the address @a@b.c.
+            ("@((a) b)<a@b.c>", &["a@b.c"], "\"@((a) b)\""),
+            (" Dean@ <a@b.c>", &["a@b.c"], "\"Dean@\""),
             (" Müller, Hans <a@b.c>", &["a@b.c"], "\"Müller, Hans\""),
             (" Moodle: Support <a@b.c>", &["a@b.c"], "\"Moodle: Support\""),
             (" \"M\", Hans <a@b.c>", &["a@b.c"], ""),
