@@ -38,6 +38,8 @@ pub(super) enum Fault {
     Account,
     /// The account's, and this message has tried for the others before: it is another one's turn.
     AccountAgain,
+    /// Nobody's: there was too much at once.
+    Throttled,
     /// This message's: the account has taken other mail meanwhile.
     Message,
 }

@@ -1,6 +1,7 @@
 //! What becomes of a message and its recipients after an attempt: pure rules, from verdicts to what is recorded.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,6 +11,9 @@ use crate::config::{Account, InDoubt, Queue};
 use crate::schedule::retry;
 use crate::smtp::Reply;
 use crate::store::{HoldCause, Next, RecipientState, RecipientUpdate, Stored};
+
+/// How long a message waits at least that was one too many; at most twice as long. Others leave meanwhile, at the lower pace.
+const THROTTLED: Duration = Duration::from_secs(30);
 
 /// What else counts beside the verdicts.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,7 @@ pub(super) fn decide(
         }
         match terms.obstacle {
             Some(Fault::Account) => return (updates, as_before(stored.due_at)),
+            Some(Fault::Throttled) => return (updates, as_before(at + THROTTLED.mul_f64(1.0 + jitter))),
             Some(Fault::AccountAgain) => return (updates, as_before(at + retry::delay(&terms.queue.retry, 1, 0.0))),
             Some(Fault::Message) | None => {}
         }
@@ -236,7 +241,6 @@ pub(super) fn journal_line(
 mod tests {
     use super::*;
     use std::io;
-    use std::time::Duration;
 
     use crate::message::{Address, Envelope, Lane, Protocol, QueueId, Trace};
     use crate::store::{MessageState, RecipientRow};
@@ -418,6 +422,8 @@ mod tests {
         let minute = Duration::from_mins(1);
         let (_, next) = decided(Some(Fault::AccountAgain));
         assert_eq!(next, Next::Wait { due_at: at() + minute, tries: 0, tried_for: Duration::ZERO });
+        let (_, next) = decided(Some(Fault::Throttled));
+        assert_eq!(next, Next::Wait { due_at: at() + minute / 2, tries: 0, tried_for: Duration::ZERO });
         let (_, next) = decided(Some(Fault::Message));
         assert_eq!(next, Next::Wait { due_at: at() + minute, tries: 1, tried_for: minute });
     }

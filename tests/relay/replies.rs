@@ -15,8 +15,6 @@ use xoauth2_relay::smtp::Reply;
 use crate::support::{LISTENER, MAILBOX, PATIENCE, Rig, configuration, mailbox, quick};
 
 const MAIL: &str = "From: lms@contoso.com\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nhello\r\n";
-/// Whether a reply about a message holds the account, as the table says, or only makes the message wait.
-const HOLDS: bool = true;
 /// Relays that work through the replies beside each other.
 const RELAYS: usize = 6;
 /// Replies that come at once or as a mail to the mailbox.
@@ -138,7 +136,7 @@ async fn answered(rig: &Rig, case: &Case) -> MessageView {
 async fn held(rig: &Rig, case: &Case) {
     let name = case.name();
     let hold = rig.until_held(true).await.unwrap();
-    assert_eq!(hold.cause, if HOLDS { case.meant.cause } else { "login" }, "{name}");
+    assert_eq!(hold.cause, case.meant.cause, "{name}");
     assert_eq!(hold.reply.as_deref(), Some(case.text()), "{name}: word for word");
     assert!(hold.remedy.starts_with(case.meant.command), "{name}: {}", hold.remedy);
     assert!(hold.text.starts_with(&case.what()), "{name}: {}", hold.text);
@@ -163,7 +161,7 @@ async fn play(rig: &Rig, case: &Case) {
         "refused" => {
             assert_eq!((message.state.as_str(), message.recipients[0].state.as_str()), ("dead", "refused"), "{name}");
         }
-        "held" if HOLDS || case.is_login() => held(rig, case).await,
+        "held" => held(rig, case).await,
         _ => {
             assert_eq!(
                 (message.state.as_str(), message.recipients[0].state.as_str()),
