@@ -155,7 +155,8 @@ fn enclosed(kind: Kind, rest: &[u8]) -> (Kind, usize, bool) {
 
 enum Part {
     Mailbox(Mailbox),
-    /// In front of its address stands the beginning or end of another one, which some readers put together with it.
+    /// In front of its address stands an `@` without quotes, which is no phrase (RFC 5322 section 3.2.3): some readers put what is around it
+    /// together with the address.
     OddPhrase(Mailbox),
     /// An empty element, allowed of old (RFC 5322 section 4.4).
     Nothing,
@@ -177,8 +178,7 @@ fn mailbox(value: &[u8], part: &[Token]) -> Part {
     let phrase_end =
         part[..angle].iter().rev().find(|t| t.kind != Kind::Space).map_or(first.span.start, |t| t.span.end);
     let phrase_start = part[..angle].iter().find(|t| t.kind != Kind::Space).map_or(first.span.start, |t| t.span.start);
-    let is_cut_off = |text: &[u8]| text.starts_with(b"@") || text.ends_with(b"@");
-    let is_odd = part[..angle].iter().any(|t| t.kind == Kind::Text && is_cut_off(&value[t.span.clone()]));
+    let is_odd = part[..angle].iter().any(|t| t.kind == Kind::Text && value[t.span.clone()].contains(&b'@'));
     match address(&value[place.clone()]) {
         Some(address) if behind => {
             let mailbox = Mailbox { address, place, phrase: phrase_start.min(phrase_end)..phrase_end };
@@ -284,7 +284,7 @@ mod tests {
             (" \"Last, First\" <a@b.c>, d@e.f", &["a@b.c", "d@e.f"], "\"Last, First\""),
             ("a@b.c (Old (nested \\) form) way)", &["a@b.c"], ""),
             (" Jürgen Groß <a@b.c> (hi)", &["a@b.c"], "Jürgen Groß"),
-            (" [LMS] x@y <a@b.c>", &["a@b.c"], "[LMS] x@y"),
+            (" [LMS] x <a@b.c>", &["a@b.c"], "[LMS] x"),
             (" \"odd@local\"@b.c", &["\"odd@local\"@b.c"], ""),
             (" a @ b . c", &["a@b.c"], ""),
             (" x <@r1,@r2:a@b.c>", &["a@b.c"], "x"),
@@ -312,9 +312,10 @@ mod tests {
             (" \"Name <a@b.c>", &[], ""),
             (" Name (open <a@b.c>", &[], ""),
             (" Name <a@b.c", &["a@b.c"], "Name"),
-            // Readers differ: to some this is the address @a@b.c.
+            // Readers differ: to some these are the addresses @a@b.c and a@b.ca@b.c.
             ("@((a) b)<a@b.c>", &["a@b.c"], "\"@((a) b)\""),
-            (" Dean@ <a@b.c>", &["a@b.c"], "\"Dean@\""),
+            ("a@b.c\r\n <a@b.c>", &["a@b.c"], "\"a@b.c\""),
+            (" [LMS] x@y <a@b.c>", &["a@b.c"], "\"[LMS] x@y\""),
             (" Müller, Hans <a@b.c>", &["a@b.c"], "\"Müller, Hans\""),
             (" Moodle: Support <a@b.c>", &["a@b.c"], "\"Moodle: Support\""),
             (" \"M\", Hans <a@b.c>", &["a@b.c"], ""),
