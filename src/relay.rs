@@ -34,10 +34,11 @@ const PACE_MEMORY: Duration = Duration::from_hours(25);
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 /// How long the listeners may take to finish their replies.
 const DOOR_DEADLINE: Duration = Duration::from_secs(4);
-/// How long attempts and refreshes under way may take to end. With the door's deadline this stays below the promised 20 s.
-const WORK_DEADLINE: Duration = Duration::from_secs(11);
-/// After so much of it, messages that have left whole but have no answer are written down as in doubt.
-const HURRY: Duration = Duration::from_secs(8);
+/// How long attempts and refreshes under way may take to end by themselves.
+const WORK_DEADLINE: Duration = Duration::from_secs(8);
+/// How long they may take behind that, once messages that have left whole but have no answer are to be written down as in doubt. With what
+/// comes before, this stays below the promised 20 s.
+const HURRY: Duration = Duration::from_secs(3);
 /// How long the sessions that are left may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -65,15 +66,11 @@ struct Stage {
 }
 
 impl Stage {
-    /// Whether all of it has ended in time.
-    async fn end(&self, deadline: Duration, what: &str) -> bool {
+    /// Whether all of it ends in time.
+    async fn end(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         self.tasks.close();
-        let has_ended = tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok();
-        if !has_ended {
-            tracing::warn!("{what} did not end in time and is cut off");
-        }
-        has_ended
+        tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok()
     }
 }
 
@@ -228,17 +225,18 @@ impl Relay {
     /// Ends in three stages: the door is closed, the work under way may finish, and the writer goes last.
     pub async fn stop(self) {
         self.ops.end_logins().await;
-        self.door.end(DOOR_DEADLINE, "a conversation").await;
-        let pool = self.pool.clone();
-        let hurry = async {
-            tokio::time::sleep(HURRY).await;
-            pool.hurry();
-            std::future::pending().await
-        };
-        let in_order = tokio::select! {
-            in_order = self.work.end(WORK_DEADLINE, "an attempt") => in_order,
-            in_order = hurry => in_order,
-        };
+        if !self.door.end(DOOR_DEADLINE).await {
+            tracing::warn!("a conversation did not end in time and is cut off");
+        }
+        let mut in_order = self.work.end(WORK_DEADLINE).await;
+        if !in_order {
+            self.pool.hurry();
+            // Counted from here: a machine that had no time for the relay so far is not to cut off what only has to be written.
+            in_order = self.work.end(HURRY).await;
+        }
+        if !in_order {
+            tracing::warn!("an attempt did not end in time and is cut off");
+        }
         let _ = tokio::time::timeout(GOODBYE, self.pool.close_all()).await;
         // An attempt that was cut off may have sent: the next start has to reckon with it, as after a crash.
         if in_order && let Err(error) = self.store.commit(Change::Running(false)).await {
