@@ -64,6 +64,7 @@ impl Sender {
         loop {
             let user = order.user().clone();
             let mut attempt = self.once(account, errand, &pass.credentials(), &user).await;
+            self.slowed_down(account, &attempt);
             let mut learnt = if attempt.session == Session::New { self.logged_in(account, &user) } else { Vec::new() };
             let Err(AttemptError::Login { reply, .. }) = &attempt.result else {
                 if let Errand::Deliver(_, _, app) = errand {
@@ -119,6 +120,15 @@ impl Sender {
                 let session = if probed.is_ok() { Session::New } else { Session::None };
                 Attempt { result: probed.map(|_| Vec::new()), session, ..Attempt::default() }
             }
+        }
+    }
+
+    /// A connection or a login that was one too many: whoever keeps the pace is to know.
+    fn slowed_down(&self, account: &Account, attempt: &Attempt) {
+        let Some(verdict) = attempt.result.as_ref().err().and_then(AttemptError::verdict) else { return };
+        if let Some(throttle) = verdict.throttle {
+            let (account, said) = (account.mailbox.clone(), verdict.reply.to_string());
+            self.schedule.tell(Event::Throttled { account, throttle, said });
         }
     }
 

@@ -73,6 +73,15 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// The far side has refused a connection or a login as one too many. Where it says so of a message, [`Outcome::Answered`] tells it.
+    Throttled {
+        /// The mailbox.
+        account: Address,
+        /// What there is too much of.
+        throttle: Throttle,
+        /// Its words.
+        said: String,
+    },
     /// The answer to [`Action::Prove`].
     Proved {
         /// The mailbox.

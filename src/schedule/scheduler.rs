@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::carrier::Routes;
-use super::event::{Action, Event, Outcome, Proved, Standing, Stop};
+use super::event::{Action, Event, Outcome, Proved, Standing, Stop, Throttle};
 use super::fairness::Lanes;
 use super::gate::{Gate, Pass, Probed};
 use super::pace::{Limits, Pace};
@@ -174,6 +174,7 @@ impl Scheduler {
             Event::SignedIn { account } => self.signed_in(&account, now, &mut actions),
             Event::Probed { account, result } => self.probed(&account, result, now, &mut actions),
             Event::LoginTaken { account, at } => self.with(&account, |queue| queue.proof.taken(at)),
+            Event::Throttled { account, throttle, said } => self.throttled(&account, throttle, &said, now),
             Event::Proved { account, result } => self.proved(&account, result, now, &mut actions),
             Event::Changed { account } => self.with(&account, |queue| queue.window.forget()),
             Event::Configured { config, sent } => self.configure(&config, &sent, now),
@@ -326,6 +327,13 @@ impl Scheduler {
         self.after_probe(account, probed, "released by success: Exchange takes its mail again", now, actions);
         if is_proven {
             self.with(account, |queue| queue.gate.trust());
+        }
+    }
+
+    fn throttled(&mut self, account: &Address, throttle: Throttle, said: &str, now: Timestamp) {
+        let login = self.queues.get(account).map(|queue| &queue.login);
+        if let Some(pace) = login.and_then(|login| self.paces.get_mut(login)) {
+            pace.throttled(now, throttle, said);
         }
     }
 

@@ -121,6 +121,41 @@ async fn each_refusal_of_the_account_holds_it_word_for_word_and_a_message_that_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_or_login_that_was_one_too_many_pauses_the_account_and_leaves_it_fewer_sessions() {
+    for (phase, reply, what) in [
+        (
+            "connect",
+            "421 4.3.2 The maximum number of concurrent server connections has exceeded a per-source limit, closing transmission channel",
+            "connections",
+        ),
+        ("ehlo", "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1", "connections"),
+        ("auth", "454 4.7.0 Too many login attempts, please try again later. 4-20020a05 - gsmtp", "connections"),
+        (
+            "auth",
+            "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for more information.",
+            "connections",
+        ),
+        ("auth", "451 4.7.500 Access denied, please try again later", "messages_per_minute"),
+    ] {
+        let world = World::start("").await;
+        world.simulator.fault(format!("{phase}=\"{reply}\"").parse().unwrap());
+        world.submit(1).await;
+        let is_slowed = |status: &Status| status.accounts[0].pause.is_some() && status.accounts[0].pace.under_way == 0;
+        let status = world.until("a pause", Duration::ZERO, is_slowed).await;
+        let [slowed] = &status.accounts[0].pace.slowed[..] else { panic!("{phase} {reply}: {status:#?}") };
+        assert_eq!((slowed.what.as_str(), slowed.said.as_str()), (what, reply));
+        assert!(slowed.level < if what == "connections" { 3 } else { 1_000_000 }, "{slowed:?}");
+        let queue = world.relay.ops().queue_list().await.unwrap();
+        assert_eq!((queue[0].state.as_str(), queue[0].tries), ("waiting", 0), "{phase} {reply}");
+        world.simulator.clear_faults();
+        let has_left = |status: &Status| status.accounts[0].queue.waiting == 0;
+        world.until("the mail's leaving", Duration::from_mins(1), has_left).await;
+        assert_eq!(world.simulator.accepted_count(), 1, "{phase} {reply}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_is_released_too_soon_comes_back_after_one_message() {
     let world = World::start("").await;
     world.simulator.fault(Fault::row("554-5.2.0-quota").unwrap());

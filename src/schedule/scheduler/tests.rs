@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::super::Throttle;
 use super::*;
 use crate::config::{Queue, testing};
 use crate::schedule::window::testing::answer;
@@ -137,6 +136,31 @@ fn an_upstream_that_is_away_is_tried_by_one_message_after_ever_longer_pauses() {
     assert_eq!(attempts(&wake(&mut scheduler, &[1, 2, 3].map(waiting), now)), [1]);
     let sent = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
     assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2]);
+}
+
+#[test]
+fn a_connection_that_was_one_too_many_leaves_the_account_fewer_of_them() {
+    let mut scheduler = one_account();
+    for n in 1..=2 {
+        accept(&mut scheduler, n, start());
+    }
+    let said = "421 4.3.2 The maximum number of concurrent connections has exceeded a limit".to_owned();
+    let one_too_many = Event::Throttled { account: lms(), throttle: Throttle::Sessions, said: said.clone() };
+    for n in 1..=2 {
+        // Those that were under way together are refused together.
+        scheduler.on(one_too_many.clone(), start());
+        finish(&mut scheduler, n, unreachable(n), start());
+    }
+    let slowdowns = scheduler.standings(start())[0].slowdowns.clone();
+    let [(Throttle::Sessions, slowdown)] = &slowdowns[..] else { panic!("{slowdowns:?}") };
+    assert_eq!((slowdown.level, &slowdown.said), (1, &said));
+    let now = scheduler.next_wake(start()).unwrap();
+    assert_eq!(now, start() + Duration::from_mins(1), "and it pauses");
+    assert_eq!(attempts(&wake(&mut scheduler, &[1, 2, 3].map(waiting), now)), [1]);
+    let sent = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
+    assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2], "one at a time");
+    let of_nobody = Event::Throttled { account: address("gone@contoso.com"), throttle: Throttle::Rate, said };
+    assert!(scheduler.on(of_nobody, now).is_empty());
 }
 
 #[test]
