@@ -178,6 +178,7 @@ pub(super) static REPLY: Scope = Scope {
         now("class", Form::Text),
         now("cause", Form::Text),
         now("throttle", Form::Text),
+        now("wait", Form::Text),
         now("sentence", Form::Text),
         now("command", Form::Text),
     ],

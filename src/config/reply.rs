@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -22,6 +23,8 @@ pub struct ReplyRule {
     pub class: ReplyClass,
     /// What there is too much of, if that is what it says.
     pub throttle: Option<ReplyThrottle>,
+    /// How long it is waited before the next try; `None`: as usual. Only with [`ReplyClass::Later`].
+    pub wait: Option<Duration>,
     /// What is wrong and what helps, for people.
     pub sentence: String,
     /// What to type, with `{names}` of the account to be filled in; `None`: nothing in particular.

@@ -8,6 +8,7 @@ mod table;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::verdict::{Class, Scope, Step};
 use crate::config::{Account, EnhancedCodes, ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle};
@@ -40,6 +41,7 @@ pub struct Row {
     scope: Scope,
     class: Class,
     throttle: Option<Throttle>,
+    wait: Option<Duration>,
     sentence: String,
     command: Option<String>,
 }
@@ -70,6 +72,11 @@ impl Row {
 
     pub(super) fn throttle(&self) -> Option<Throttle> {
         self.throttle
+    }
+
+    /// How long it asks to wait.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.wait
     }
 
     fn fits(&self, step: Step, said: &Said<'_>) -> bool {
@@ -128,6 +135,7 @@ impl From<&ReplyRule> for Row {
             scope: scope(rule.scope),
             class: class(rule.class),
             throttle: rule.throttle.map(throttle),
+            wait: rule.wait,
             sentence: rule.sentence.clone(),
             command: rule.command.clone(),
         }

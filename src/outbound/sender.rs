@@ -20,7 +20,7 @@ use crate::config::{Account, Config};
 use crate::journal::{Feed, Happening};
 use crate::message::{Address, QueueId};
 use crate::registry;
-use crate::schedule::{Courier, Inbox, Outcome, Proved, Stop};
+use crate::schedule::{Courier, Event, Inbox, Outcome, Proved, Stop};
 use crate::signin::{NoToken, SecretReader, SignIns};
 use crate::store::{
     Change, Flow, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored,
@@ -219,7 +219,10 @@ impl Sender {
                     Some(Refused { hold, of_tenant }) => {
                         Outcome::Stopped { sent: None, again: Some(again), stop: Stop::Hold { hold, of_tenant } }
                     }
-                    None => Outcome::Unreachable { again, error: error.to_string(), retry_at: None },
+                    None => {
+                        let retry_at = error.verdict().and_then(|verdict| verdict.wait()).map(|wait| at + wait);
+                        Outcome::Unreachable { again, error: error.to_string(), retry_at }
+                    }
                 }
             }
         }
@@ -283,6 +286,9 @@ impl Sender {
         let throttled = verdicts.iter().find_map(|(_, verdict)| Some((verdict.throttle?, verdict.reply.to_string())));
         match stands {
             Some(obstacle) if !(obstacle.is_throttle && obstacle.cause.is_none()) => {
+                if let Some((throttle, said)) = throttled {
+                    self.schedule.tell(Event::Throttled { account: account.mailbox.clone(), throttle, said });
+                }
                 Outcome::Stopped { sent, again, stop: stop(account, &obstacle, at) }
             }
             _ => Outcome::Answered { sent, again, throttled },
@@ -347,7 +353,7 @@ fn stop(account: &Account, obstacle: &Obstacle<'_>, at: Timestamp) -> Stop {
     let reply = obstacle.reply.to_string();
     match obstacle.cause {
         Some(cause) => Stop::Hold { hold: reply_hold(account, cause, reply, at), of_tenant: obstacle.of_tenant },
-        None => Stop::Pause { error: reply },
+        None => Stop::Pause { error: reply, retry_at: obstacle.wait.map(|wait| at + wait) },
     }
 }
 

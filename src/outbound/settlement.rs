@@ -55,7 +55,7 @@ pub(super) fn decide(
             Some(Fault::Message) | None => {}
         }
         let tries = stored.tries + 1;
-        match retry::after_failure(terms.queue, tries, stored.tried_for, jitter) {
+        match retry::after_failure(terms.queue, tries, stored.tried_for, asked_for(verdicts), jitter) {
             retry::Retry::After { delay, tried_for } => {
                 return (updates, Next::Wait { due_at: at + delay, tries, tried_for });
             }
@@ -64,6 +64,13 @@ pub(super) fn decide(
     }
     let all_accepted = states(stored, &updates).all(|state| state == RecipientState::Accepted);
     (updates, if all_accepted { Next::Archive } else { Next::Dead })
+}
+
+/// How long the replies themselves ask to wait: the shortest, and nothing if one of those that are tried again does not ask. Nobody waits for
+/// somebody else's limit.
+fn asked_for(verdicts: &[(usize, Verdict)]) -> Option<Duration> {
+    let again = verdicts.iter().filter(|(_, verdict)| !matches!(verdict.class, Class::Accepted | Class::Refused));
+    again.map(|(_, verdict)| verdict.wait()).min().flatten()
 }
 
 pub(super) fn state_after(before: Option<RecipientState>, class: Class) -> RecipientState {
@@ -104,6 +111,8 @@ pub(super) struct Obstacle<'a> {
     pub(super) of_tenant: bool,
     /// The pace follows from it, and that is enough.
     pub(super) is_throttle: bool,
+    /// How long the account is to pause, if that is known.
+    pub(super) wait: Option<Duration>,
     pub(super) reply: &'a Reply,
 }
 
@@ -122,9 +131,13 @@ fn obstacle_of(verdict: &Verdict, is_fresh: bool) -> Option<Obstacle<'_>> {
     match *class {
         Class::Held(cause) => {
             let cause = Some(cause).filter(|_| *scope != Scope::Connection || is_fresh);
-            Some(Obstacle { cause, of_tenant: *scope == Scope::Tenant, is_throttle: false, reply })
+            Some(Obstacle { cause, of_tenant: *scope == Scope::Tenant, is_throttle: false, wait: None, reply })
         }
-        Class::Later => Some(Obstacle { cause: None, of_tenant: false, is_throttle: throttle.is_some(), reply }),
+        Class::Later => {
+            let wait = verdict.wait();
+            let is_throttle = throttle.is_some() && wait.is_none();
+            Some(Obstacle { cause: None, of_tenant: false, is_throttle, wait, reply })
+        }
         Class::Accepted | Class::Refused | Class::InDoubt => None,
     }
 }
@@ -333,6 +346,37 @@ mod tests {
         let minute = Duration::from_mins(1);
         assert_eq!(next, Next::Wait { due_at: at() + minute, tries: 1, tried_for: minute });
         assert_eq!(updates[0].reply, "451 4.3.0 busy");
+    }
+
+    #[test]
+    fn a_recipient_whose_hour_is_full_is_tried_again_in_an_hour_unless_somebody_else_is_tried_sooner() {
+        let full = Reply::new(550, "5.2.122 Recipient's per hour message receive limit exceeded");
+        let full = |index| (index, crate::outbound::judge(crate::outbound::Step::DataEnd, &full));
+        let (_, next) = decide(&queue(), &stored(&[WAITING]), &[full(0)], at(), 0.5);
+        let stretched = Duration::from_mins(66);
+        assert_eq!(next, Next::Wait { due_at: at() + stretched, tries: 1, tried_for: stretched });
+        for (other, minutes) in [
+            (verdict(1, Class::Accepted, 250, "2.0.0 OK"), 60),
+            (verdict(1, Class::Refused, 550, "5.4.1 no such user"), 60),
+            (verdict(1, Class::Later, 451, "4.3.0 busy"), 1),
+            (verdict(1, Class::InDoubt, 451, "4.4.2 xoauth2-relay: lost"), 1),
+        ] {
+            let (_, next) = decide(&queue(), &stored(&[WAITING, WAITING]), &[full(0), other], at(), 0.0);
+            let wait = Duration::from_mins(minutes);
+            assert_eq!(next, Next::Wait { due_at: at() + wait, tries: 1, tried_for: wait });
+        }
+    }
+
+    #[test]
+    fn an_account_that_is_to_wait_pauses_for_so_long_and_is_not_only_slowed_down() {
+        let said = |code, text: &str| [(0, crate::outbound::judge(crate::outbound::Step::DataEnd, &Reply::new(code, text)))];
+        let met = |verdicts: &[(usize, Verdict)]| {
+            obstacle(verdicts, true).map(|met| (met.cause, met.is_throttle, met.wait))
+        };
+        let evaluated = said(451, "4.7.500 Access denied, please try again later");
+        assert_eq!(met(&evaluated), Some((None, false, Some(Duration::from_mins(30)))));
+        assert_eq!(met(&said(432, "4.3.2 Concurrent connections limit exceeded")), Some((None, true, None)));
+        assert_eq!(met(&said(421, "4.3.2 Service not available")), Some((None, false, None)));
     }
 
     #[test]

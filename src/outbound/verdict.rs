@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -147,6 +148,11 @@ impl Judge {
 }
 
 impl Verdict {
+    /// How long to wait before the next try, if that is known of this reply.
+    pub fn wait(&self) -> Option<Duration> {
+        self.row.as_ref().filter(|_| self.class == Class::Later).and_then(|row| row.wait())
+    }
+
     /// What the reply means, for the journal; `None` where that needs no words.
     pub fn meaning(&self) -> Option<String> {
         match (&self.row, self.class) {

@@ -162,6 +162,8 @@ pub enum Stop {
     Pause {
         /// What was answered.
         error: String,
+        /// Not before, if that is known.
+        retry_at: Option<Timestamp>,
     },
 }
 

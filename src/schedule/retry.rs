@@ -23,19 +23,26 @@ pub enum Retry {
 
 /// Decides after the `tries`-th try that failed (the first is 1) of a message tried for `tried_for` so far.
 ///
+/// `wait` is what the reply itself asks for, in place of the configured step. It counts as time of trying like any other: a recipient
+/// whose every hour is full would otherwise never be given up.
+///
 /// `jitter` is a number in `0.0..1.0`; the caller draws it, so tests need no randomness.
-pub fn after_failure(queue: &Queue, tries: u32, tried_for: Duration, jitter: f64) -> Retry {
+pub fn after_failure(queue: &Queue, tries: u32, tried_for: Duration, wait: Option<Duration>, jitter: f64) -> Retry {
     if tried_for >= queue.give_up_after {
         return Retry::GiveUp;
     }
-    let delay = delay(&queue.retry, tries, jitter);
+    let delay = wait.map_or_else(|| delay(&queue.retry, tries, jitter), |wait| stretched(wait, jitter));
     Retry::After { delay, tried_for: tried_for + delay }
 }
 
 /// How long to wait after failure number `failures` (the first is 1); the last step repeats.
 pub fn delay(steps: &[Duration], failures: u32, jitter: f64) -> Duration {
     let step = (failures.max(1) as usize - 1).min(steps.len().saturating_sub(1));
-    let wait = steps.get(step).copied().unwrap_or(Duration::from_mins(1)).mul_f64(1.0 + JITTER * jitter);
+    stretched(steps.get(step).copied().unwrap_or(Duration::from_mins(1)), jitter)
+}
+
+fn stretched(wait: Duration, jitter: f64) -> Duration {
+    let wait = wait.mul_f64(1.0 + JITTER * jitter);
     // The store keeps whole milliseconds: what is compared is what is kept.
     Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
@@ -71,11 +78,23 @@ mod tests {
     fn a_message_is_given_up_once_its_waits_add_up() {
         let queue = queue();
         let (mut tries, mut tried_for) = (0, Duration::ZERO);
-        while let Retry::After { tried_for: sum, .. } = after_failure(&queue, tries + 1, tried_for, 0.0) {
+        while let Retry::After { tried_for: sum, .. } = after_failure(&queue, tries + 1, tried_for, None, 0.0) {
             tries += 1;
             tried_for = sum;
         }
         // 1 + 5 + 15 + 15 + 15 + 15 = 66 minutes: the last try comes after the hour is over.
         assert_eq!((tries, tried_for), (6, Duration::from_mins(66)));
+    }
+
+    #[test]
+    fn what_the_reply_asks_for_takes_the_place_of_a_step_and_counts_as_trying() {
+        let mut queue = queue();
+        let hour = Duration::from_hours(1);
+        let asked = |queue: &Queue, tried_for, jitter| after_failure(queue, 1, tried_for, Some(hour), jitter);
+        assert_eq!(asked(&queue, Duration::ZERO, 0.0), Retry::After { delay: hour, tried_for: hour });
+        assert_eq!(asked(&queue, hour, 0.0), Retry::GiveUp);
+        queue.give_up_after = Duration::from_hours(2);
+        let delay = Duration::from_mins(66);
+        assert_eq!(asked(&queue, hour, 0.5), Retry::After { delay, tried_for: hour + delay }, "stretched like a step");
     }
 }

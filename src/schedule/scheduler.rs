@@ -315,8 +315,8 @@ impl Scheduler {
             Outcome::Stopped { again, stop, .. } => {
                 self.back(account, id, again);
                 match stop {
-                    Stop::Pause { error } => self.with(account, |carrier| {
-                        carrier.pause = Some(longer_pause(carrier.pause.take(), &steps, error, None, now));
+                    Stop::Pause { error, retry_at } => self.with(account, |carrier| {
+                        carrier.pause = Some(longer_pause(carrier.pause.take(), &steps, error, retry_at, now));
                     }),
                     Stop::Hold { hold, of_tenant } if !is_known => self.stop(&hold, of_tenant, actions),
                     Stop::Hold { .. } => {}

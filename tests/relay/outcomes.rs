@@ -11,7 +11,7 @@ use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Effect, Fault, Options, Phase, Simulator};
 
 use crate::alerts::Listener;
-use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, Rig, blocking, configuration, mailbox, quick};
+use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, Rig, blocking, configuration, mailbox, quick, until_queue};
 
 const MAIL: &str = "From: Moodle <lms@contoso.com>\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nIt works.\r\n";
 
@@ -267,6 +267,51 @@ async fn a_message_that_stops_an_account_which_takes_others_is_left_behind_them(
     let queue = world.relay.ops().queue_list().await.unwrap();
     assert_eq!(queue.len(), 1);
     assert!(queue[0].tries > 0, "{queue:#?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_exchange_looks_at_what_is_sent_the_account_waits_half_an_hour_and_goes_on_more_slowly() {
+    let world = World::start("").await;
+    world.simulator.fault(Fault::row("4.7.500").unwrap().times(1));
+    world.submit(1).await;
+    let is_paused = |status: &Status| status.accounts[0].pause.is_some() && status.accounts[0].pace.under_way == 0;
+    let status = world.until("a pause", Duration::ZERO, is_paused).await;
+    assert_eq!(status.accounts[0].pause.as_ref().unwrap().until, world.clock.now() + Duration::from_mins(30));
+    assert_eq!(status.accounts[0].pace.slowed[0].what, "messages_per_minute");
+    world.submit_to("later@example.com").await;
+    let has_left = |status: &Status| status.accounts[0].queue.waiting == 0;
+    world.until("both leaving", Duration::from_mins(1), has_left).await;
+    assert_eq!(world.simulator.accepted_count(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_always_looked_at_stops_the_others_for_an_hour_at_most() {
+    let world = World::start("").await;
+    let since = world.clock.now();
+    world.simulator.fault(Fault::row("4.7.500").unwrap().for_recipient("user0@example.com"));
+    world.submit(4).await;
+    let others = |status: &Status| status.accounts[0].queue.waiting == 1;
+    world.until("the others", Duration::from_mins(1), others).await;
+    assert!(world.clock.now() < since + Duration::from_mins(70), "{since} {}", world.clock.now());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_whose_hour_is_full_is_left_alone_for_an_hour() {
+    let world = World::start("").await;
+    let sent_at = world.clock.now();
+    world.simulator.fault(Fault::row("5.2.121").unwrap().times(1));
+    world.submit(1).await;
+    let is_tried = |queue: &[xoauth2_relay::ops::MessageView]| queue.iter().any(|message| message.tries == 1);
+    let queue = until_queue(&world.relay, "a try", is_tried).await;
+    let wait = queue[0].due_at.unwrap().duration_since(sent_at).as_secs() / 60;
+    assert!((60..=72).contains(&wait), "{wait} minutes");
+    let has_left = |status: &Status| status.accounts[0].queue.waiting == 0;
+    world.until("its leaving", Duration::from_mins(5), has_left).await;
+    assert!(world.clock.now() >= sent_at + Duration::from_hours(1));
+    assert_eq!(world.simulator.accepted_count(), 1);
     world.stop().await;
 }
 

@@ -1,10 +1,15 @@
 //! `[[reply]]`.
 
+use std::time::Duration;
+
 use crate::config::document::Value;
 use crate::config::review::Review;
-use crate::config::section::{Section, choice, count, parsed, text};
-use crate::config::units::quoted;
+use crate::config::section::{Section, choice, count, parsed, text, with_unit};
+use crate::config::units::{self, quoted};
 use crate::config::{ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle};
+
+/// What a row may ask a message or an account to wait.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// The names that may stand in braces in a command.
 pub(super) const NAMES: [&str; 6] = ["mailbox", "login", "client_id", "smtp", "id", "sender"];
@@ -36,6 +41,11 @@ pub(super) fn reply(reply: &Section<'_>, review: &mut Review) -> Option<ReplyRul
     let scope = reply.read("scope", choice(&ReplyScope::NAMES, &[]), review);
     let class = class(reply, review);
     let throttle = reply.read("throttle", choice(&ReplyThrottle::NAMES, &[]), review);
+    let wait = reply.read("wait", with_unit("1h", wait), review);
+    if wait.is_some() && class.is_some_and(|class| class != ReplyClass::Later) {
+        let text = "belongs to class = \"later\": remove it; a hold is tried again by its cause, and what is refused never is";
+        reply.problem("wait", text, review);
+    }
     let sentence = reply.read("sentence", parsed(one_line), review);
     let command = reply.read("command", parsed(command), review);
     let phases = phases.unwrap_or_default();
@@ -43,7 +53,7 @@ pub(super) fn reply(reply: &Section<'_>, review: &mut Review) -> Option<ReplyRul
         fit(reply, &phases, scope, class, review);
     }
     let (scope, class, sentence) = (scope?, class?, sentence?);
-    Some(ReplyRule { phases, code, enhanced, words, scope, class, throttle, sentence, command })
+    Some(ReplyRule { phases, code, enhanced, words, scope, class, throttle, wait, sentence, command })
 }
 
 /// A server that accepts has accepted: nothing can make that a no.
@@ -51,6 +61,14 @@ fn code(value: &Value) -> Result<u16, String> {
     match count::<u16>(999)(value)? {
         code @ 400..=599 => Ok(code),
         _ => Err("is no refusal: write a code from 400 to 599".to_owned()),
+    }
+}
+
+/// What waits for longer than a day waits for a person.
+fn wait(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        wait if wait > LONGEST_WAIT => Err("is too long: at most 24h; write class = \"held\" for what a person ends".to_owned()),
+        wait => Ok(wait),
     }
 }
 

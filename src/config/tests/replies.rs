@@ -6,7 +6,7 @@ use super::*;
 fn rows_are_read_in_their_order() {
     let config = with_account(
         "[[reply]]\nphase = ['rcpt', 'data_end']\ncode = 550\nenhanced = '5.1.10-19'\nwords = ['not found', 'Hosted']\n\
-         scope = 'recipient'\nclass = 'later'\nthrottle = 'rate'\nsentence = 'A new mailbox takes a while.'\n\
+         scope = 'recipient'\nclass = 'later'\nthrottle = 'rate'\nwait = '1h30m'\nsentence = 'A new mailbox takes a while.'\n\
          command = 'Get-Mailbox {mailbox} | % { $_.Name }'\n\
          [[reply]]\nwords = ['no more today']\nscope = 'tenant'\nclass = 'held'\ncause = 'quota'\nsentence = 'Wait'\n",
     )
@@ -16,6 +16,7 @@ fn rows_are_read_in_their_order() {
     assert_eq!((first.code, first.enhanced.unwrap().to_string().as_str()), (Some(550), "5.1.10-19"));
     assert_eq!((first.scope, first.class), (ReplyScope::Recipient, ReplyClass::Later));
     assert_eq!((first.throttle, first.sentence.as_str()), (Some(ReplyThrottle::Rate), "A new mailbox takes a while"));
+    assert_eq!((first.wait, second.wait), (Some(std::time::Duration::from_mins(90)), None));
     assert_eq!(first.command.as_deref(), Some("Get-Mailbox {mailbox} | % { $_.Name }"));
     assert_eq!((second.scope, second.class), (ReplyScope::Tenant, ReplyClass::Held(ReplyCause::Quota)));
     assert_eq!((second.phases.len(), second.command.as_deref()), (0, None));
@@ -31,7 +32,9 @@ fn all_that_is_wrong_with_rows_is_said_at_once() {
              [[reply]]\nwords = []\nphase = 'auth'\nscope = 'message'\nclass = 'held'\nthrottle = 'slow'\nsentence = 'x'\n\
              [[reply]]\nwords = ['x']\nphase = ['auth']\nscope = 'recipient'\nclass = 'refused'\ncause = 'login'\nsentence = 'x'\n\
              [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'refused'\nsentence = 'x'\n\
-             [[reply]]\nwords = ['x']\nscope = 'recipient'\nclass = 'held'\ncause = 'quota'\nsentence = 'x'\n"
+             [[reply]]\nwords = ['x']\nscope = 'recipient'\nclass = 'held'\ncause = 'quota'\nsentence = 'x'\n\
+             [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'held'\ncause = 'quota'\nwait = '1h'\nsentence = 'x'\n\
+             [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'later'\nwait = '2d'\nsentence = 'x'\n"
         ),
         &[
             r#"6: reply[0].scope: is missing: write whom the reply is about: "recipient", "message", "connection", "account" or "tenant""#,
@@ -53,6 +56,8 @@ fn all_that_is_wrong_with_rows_is_said_at_once() {
             r#"27: reply[3].cause: belongs to class = "held": remove it, or write that class"#,
             r#"31: reply[4].scope: cannot be refused: only a message or a recipient can; write class = "held" to stop the account"#,
             r#"36: reply[5].scope: cannot be held: write scope = "account", "tenant" or "connection", or class = "later""#,
+            r#"45: reply[6].wait: belongs to class = "later": remove it; a hold is tried again by its cause, and what is refused never is"#,
+            r#"51: reply[7].wait: is too long: at most 24h; write class = "held" for what a person ends"#,
         ],
     );
 }

@@ -39,10 +39,10 @@ fn what_is_shown_as_the_default_is_the_default() {
 #[test]
 fn the_examples_are_good_ones() {
     const FILES: [&str; 3] = ["#ca_file", "#certificate =", "#key = \"/etc/xoauth2-relay/tls"];
-    // Another way to prove what client_secret proves or to say what account says, what only another provider has, and what needs a second
-    // account.
-    const OTHERS: [&str; 4] =
-        ["#federated_token", "#accounts", "#password = { file = \"/etc/xoauth2-relay/smarthost", "#fallback"];
+    // Another way to prove what client_secret proves or to say what account says, what only another provider or class of reply has, and what
+    // needs a second account.
+    const OTHERS: [&str; 5] =
+        ["#federated_token", "#accounts", "#password = { file = \"/etc/xoauth2-relay/smarthost", "#fallback", "#wait"];
     let all = shown(|line| !FILES.iter().chain(&OTHERS).any(|left| line.starts_with(left)));
     let config = load(&all).unwrap();
     assert_eq!(config.hostname, "relay.contoso.com");

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use serde::Deserialize;
 
 use super::{Row, folded};
-use crate::config::{ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle};
+use crate::config::{ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle, duration};
 
 /// One row as it is written. What each field says is told at the top of the file.
 #[derive(Debug, Deserialize)]
@@ -24,6 +24,7 @@ struct Written {
     class: WrittenClass,
     cause: Option<ReplyCause>,
     throttle: Option<ReplyThrottle>,
+    wait: Option<String>,
     sentence: String,
     command: Option<String>,
 }
@@ -74,6 +75,7 @@ fn row(written: Written) -> Row {
             WrittenClass::Held => ReplyClass::Held(written.cause.expect(SHIPPED)),
         },
         throttle: written.throttle,
+        wait: written.wait.map(|wait| duration(&wait).expect(SHIPPED)),
         sentence: written.sentence,
         command: written.command,
     };

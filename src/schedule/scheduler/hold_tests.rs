@@ -267,7 +267,7 @@ fn a_mood_of_the_account_pauses_it_and_one_message_tries_for_all() {
     world.finish(|_, n, at| Outcome::Stopped {
         sent: Some((at, 0)),
         again: Some(waiting(n)),
-        stop: Stop::Pause { error: "451 4.7.500 Server busy".to_owned() },
+        stop: Stop::Pause { error: "451 4.7.500 Server busy".to_owned(), retry_at: None },
     });
     assert!(world.held().is_empty());
     assert_eq!(world.pass_time(), [1]);

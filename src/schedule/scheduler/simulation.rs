@@ -213,7 +213,7 @@ impl World {
             Fate::Login => Outcome::Held { again, hold: hold(HoldCause::Login) },
             Fate::Quota => stop(Stop::Hold { hold: hold(HoldCause::Quota), of_tenant: false }),
             Fate::TenantBlocked => stop(Stop::Hold { hold: hold(HoldCause::Blocked), of_tenant: true }),
-            Fate::Busy => stop(Stop::Pause { error }),
+            Fate::Busy => stop(Stop::Pause { error, retry_at: None }),
             Fate::NotDue => Outcome::NotDue(again),
             Fate::Failed => Outcome::Answered { sent: None, again: Some(again), throttled: None },
         }
