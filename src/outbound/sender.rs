@@ -23,8 +23,7 @@ use crate::registry;
 use crate::schedule::{Courier, Event, Inbox, Outcome, Proved, Stop};
 use crate::signin::{NoToken, SecretReader, SignIns};
 use crate::store::{
-    Change, Flow, Hold, HoldCause, MessageState, Next, RecipientState, RecipientUpdate, Record, Sent, Store, Stored,
-    Waiting,
+    Change, Flow, Hold, HoldCause, MessageState, Next, RecipientUpdate, Record, Sent, Store, Stored, Waiting,
 };
 
 /// How long a message is left alone that could not be read, so that one that is damaged does not stop the others.
@@ -261,7 +260,9 @@ impl Sender {
         };
         let next = rules::held_if_only_held_are_left(next, stored, &updates);
         let stands = obstacle.filter(|_| fault != Some(Fault::Message));
-        let accepted = updates.iter().filter(|update| update.state == RecipientState::Accepted).count();
+        // Who is in doubt may have been taken, and counted there.
+        let counts = |class| matches!(class, Class::Accepted | Class::InDoubt);
+        let accepted = verdicts.iter().filter(|(_, verdict)| counts(verdict.class)).count();
         let accepted = if attempt.diverted { accepted.min(1) } else { accepted };
         let sent = attempt.submitted.then(|| (at, u32::try_from(accepted).unwrap_or(u32::MAX)));
         let again = match next {

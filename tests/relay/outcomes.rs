@@ -246,6 +246,25 @@ async fn what_is_in_doubt_is_held_for_a_person_where_the_app_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_in_doubt_counts_for_the_day_each_time_it_may_have_been_taken() {
+    let world = World::start("").await;
+    world.simulator.fault(Fault::at(Phase::DataEnd, Effect::KeepAndDrop).unwrap().times(1));
+    world.submit(1).await;
+    let counted = |count: u64| move |status: &Status| status.accounts[0].pace.last_day == count;
+    world.until("the doubt's counting", Duration::ZERO, counted(1)).await;
+    let queue = world.relay.ops().queue_list().await.unwrap();
+    assert_eq!(queue[0].recipients[0].state, "in_doubt");
+    // A refusal is no doubt more.
+    world.simulator.fault(Fault::row("451-4.3.111-mrh1").unwrap().times(1));
+    let is_tried = |status: &Status| status.accounts[0].pace.under_way == 0 && world.simulator.statistics().refused > 0;
+    world.until("another try", Duration::from_mins(1), is_tried).await;
+    world.until("the same count", Duration::ZERO, counted(1)).await;
+    world.until("the second mail's counting", Duration::from_mins(1), counted(2)).await;
+    assert_eq!(world.simulator.accepted_count(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_stops_an_account_which_takes_others_is_left_behind_them() {
     let world = World::start("").await;
     world.simulator.fault(Fault::row("554-5.2.0-outbound-spam").unwrap().for_recipient("user0@example.com"));
