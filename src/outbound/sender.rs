@@ -247,7 +247,7 @@ impl Sender {
     ) -> Outcome {
         let in_doubt = registry::app_named(config, &stored.app).map(|app| app.in_doubt).unwrap_or_default();
         let obstacle = obstacle(verdicts, attempt.session == Session::New);
-        let stopped = || self.moods.stopped(&account.mailbox, stored.id);
+        let stopped = || self.moods.stopped(&account.mailbox, stored.id, stored.tries);
         let fault = obstacle.map(|met| if met.is_throttle { Fault::Throttled } else { stopped() });
         let is_accepted = |(_, verdict): &(usize, Verdict)| verdict.class == Class::Accepted;
         if fault.is_none() && verdicts.iter().any(is_accepted) {

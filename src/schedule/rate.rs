@@ -1,7 +1,8 @@
 //! An app's own `messages_per_minute`: above it its mail waits, whoever carries it. Rules only.
 //!
 //! A GCRA like the one of an account's pace, and nothing else of that: the limit is the administrator's wish and not Exchange's, so it may be
-//! over by its burst, and nobody has to remember it over a restart.
+//! over by its burst, and nobody has to remember it over a restart: a start lets an app send three messages more than its rate, and the pace of the
+//! login, which is remembered, bounds what many starts come to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
