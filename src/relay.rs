@@ -19,7 +19,7 @@ use crate::journal::Feed;
 use crate::lane::Lanes;
 use crate::message::Address;
 use crate::ops::Ops;
-use crate::outbound::{Judge, Moods, Pool, SendAs, Sender, UnderWay, UserNames};
+use crate::outbound::{Judge, Moods, Parts, Pool, SendAs, Sender, UnderWay, UserNames};
 use crate::pickup::{self, Folder};
 use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
 use crate::service::Inherited;
@@ -309,6 +309,7 @@ fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
         send_as: ops.send_as.clone(),
         schedule: ops.schedule.clone(),
         moods: Moods::default(),
+        parts: Parts::default(),
         secrets: ops.login_tools.secrets.clone(),
         under_way: ops.under_way.clone(),
     };

@@ -34,6 +34,8 @@ pub struct Delivery {
     pub hostname: String,
     /// The message; its pending recipients are tried.
     pub message: Stored,
+    /// Of these, only those at these places of the envelope; `None`: all.
+    pub only: Option<Vec<usize>>,
     /// Its bytes.
     pub body: Body,
 }
@@ -43,6 +45,8 @@ pub struct Delivery {
 pub struct Attempt {
     /// A verdict for each recipient that was tried, by its place in the envelope; or why there is none.
     pub result: Result<Vec<(usize, Verdict)>, AttemptError>,
+    /// Who of them were refused together by a reply that is about one of them, by place: nobody knows about whom.
+    pub together: Vec<usize>,
     /// MAIL had been said: a failure may have to do with the message.
     pub begun: bool,
     /// The server had said `354`: whatever came of it, the message counts for the pace.
@@ -53,7 +57,7 @@ pub struct Attempt {
     pub senders: Vec<Address>,
     /// It went to somebody else, as one recipient.
     pub diverted: bool,
-    /// It is to be tried again at this time, and nothing of this try counts: its sender was in the way.
+    /// It is to be tried again at this time, and nothing of this try counts: its sender was in the way, or it goes out in parts.
     pub again_at: Option<Timestamp>,
     /// For the journal: what was rewritten, and which session carried it.
     pub notes: Vec<String>,
@@ -75,6 +79,7 @@ impl Default for Attempt {
     fn default() -> Self {
         Self {
             result: Ok(Vec::new()),
+            together: Vec::new(),
             begun: false,
             submitted: false,
             session: Session::None,
@@ -93,7 +98,8 @@ impl Pool {
     /// the connection; a message whose final dot had left is then in doubt.
     pub async fn attempt(&self, delivery: Delivery) -> Attempt {
         let mut attempt = Attempt::default();
-        let pending = pending(&delivery.message);
+        let mut pending = pending(&delivery.message);
+        pending.retain(|(place, _)| delivery.only.as_ref().is_none_or(|only| only.contains(place)));
         if pending.is_empty() {
             return attempt;
         }
@@ -176,6 +182,7 @@ impl Pool {
 fn finish(outcome: Outcome, attempt: &mut Attempt) -> Result<Vec<(usize, Verdict)>, AttemptError> {
     attempt.begun = true;
     attempt.submitted = outcome.submitted;
+    attempt.together = outcome.together;
     if outcome.mended.line_ends {
         attempt.notes.push("bare CR or LF made CRLF".to_owned());
     }

@@ -102,13 +102,15 @@ impl Sender {
         let hostname = self.config.borrow().hostname.clone();
         match errand {
             Errand::Deliver(stored, body, app) => {
+                let divert_to = app.and_then(|app| app.divert_to.clone());
                 let delivery = Delivery {
                     account: account.clone(),
                     user: user.clone(),
                     credentials: credentials.clone(),
                     sender: app.map(|app| app.sender).unwrap_or_default(),
                     send_as: self.permitted(account, *app),
-                    divert_to: app.and_then(|app| app.divert_to.clone()),
+                    only: if divert_to.is_none() { self.parts.next(stored) } else { None },
+                    divert_to,
                     hostname,
                     message: (*stored).clone(),
                     body: (*body).clone(),

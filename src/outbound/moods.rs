@@ -127,7 +127,11 @@ mod tests {
         let moods = Moods::default();
         let lms = account("lms");
         assert_eq!(moods.stopped(&lms, id(1), 3), Fault::AccountAgain);
-        assert_eq!(moods.stopped(&lms, id(1), 3), Fault::AccountAgain, "nobody has shown yet that it is not the account");
+        assert_eq!(
+            moods.stopped(&lms, id(1), 3),
+            Fault::AccountAgain,
+            "nobody has shown yet that it is not the account"
+        );
         moods.taken(&lms, id(2));
         assert_eq!(moods.stopped(&lms, id(1), 3), Fault::Message);
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::errand::{Done, Errand, Pass, Refused};
 use super::login_order::LoginOrder;
 use super::moods::{Fault, Moods};
+use super::parts::{Answers, Parts, Sifted};
 use super::rules;
 use super::settlement::{
     Obstacle, Terms, Then, decide, failed_verdicts, journal_line, obstacle, settled, unanswered, why_held,
@@ -53,6 +54,8 @@ pub struct Sender {
     pub schedule: Inbox,
     /// Which messages have stopped their account.
     pub moods: Moods,
+    /// Which messages go out in parts, since nobody knows whom a refusal means.
+    pub parts: Parts,
     /// Reads the passwords of accounts without a sign-in. May block.
     pub secrets: SecretReader,
     /// The messages that somebody works on.
@@ -90,6 +93,7 @@ impl Courier for Sender {
         match self.run(account, &Errand::Deliver(&stored, &body, app), pass, self.order(account)).await {
             Ok(mut done) => {
                 let learnt = std::mem::take(&mut done.learnt);
+                self.sift(account, &stored, &mut done.attempt);
                 let outcome = self.settle(&config, account, stored, done).await;
                 self.learn(account, learnt).await;
                 outcome
@@ -195,6 +199,24 @@ impl Sender {
         let next = Next::Wait { due_at: stored.due_at, tries: stored.tries, tried_for: stored.tried_for };
         let journal = format!("not sent through {}: {why}", account.mailbox);
         self.write(record(account, stored, at, unanswered(stored, said), next, None, journal), stored).await;
+    }
+
+    /// What was said of several recipients and means one of them is made an outcome for each.
+    fn sift(&self, account: &Account, stored: &Stored, attempt: &mut Attempt) {
+        let Ok(verdicts) = &mut attempt.result else { return };
+        // Its sender was in the way: that says nothing about recipients.
+        if attempt.again_at.is_some() || attempt.diverted {
+            return;
+        }
+        let senders: Vec<&Address> = [Some(&account.mailbox), Some(&account.login), stored.envelope.sender.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let answers = Answers { verdicts, together: &attempt.together, senders: &senders };
+        let Sifted { verdicts: sifted, goes_on, note } = self.parts.sift(stored, answers);
+        *verdicts = sifted;
+        attempt.again_at = goes_on.then(|| self.clock.now());
+        attempt.notes.extend(note);
     }
 
     async fn settle(&self, config: &Config, account: &Account, stored: Stored, done: Done) -> Outcome {

@@ -369,10 +369,10 @@ mod tests {
 
     #[test]
     fn an_account_that_is_to_wait_pauses_for_so_long_and_is_not_only_slowed_down() {
-        let said = |code, text: &str| [(0, crate::outbound::judge(crate::outbound::Step::DataEnd, &Reply::new(code, text)))];
-        let met = |verdicts: &[(usize, Verdict)]| {
-            obstacle(verdicts, true).map(|met| (met.cause, met.is_throttle, met.wait))
-        };
+        let said =
+            |code, text: &str| [(0, crate::outbound::judge(crate::outbound::Step::DataEnd, &Reply::new(code, text)))];
+        let met =
+            |verdicts: &[(usize, Verdict)]| obstacle(verdicts, true).map(|met| (met.cause, met.is_throttle, met.wait));
         let evaluated = said(451, "4.7.500 Access denied, please try again later");
         assert_eq!(met(&evaluated), Some((None, false, Some(Duration::from_mins(30)))));
         assert_eq!(met(&said(432, "4.3.2 Concurrent connections limit exceeded")), Some((None, true, None)));

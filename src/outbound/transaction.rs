@@ -31,6 +31,8 @@ pub(super) struct Mail<'a> {
 pub(super) struct Outcome {
     /// By place in the envelope; every recipient has one unless `error` is set.
     pub(super) verdicts: Vec<(usize, Verdict)>,
+    /// Who of them were refused together behind DATA, by a reply that is about one of them.
+    pub(super) together: Vec<usize>,
     /// Why it ended before that.
     pub(super) error: Option<AttemptError>,
     /// The server had said `354`: whatever came of it, the message counts for its pace.
@@ -331,8 +333,11 @@ impl Transaction<'_, '_> {
     /// Gives this answer to all recipients without one.
     fn settle(&mut self, step: Step, reply: &Reply) -> Ended {
         let verdict = self.connection.judge.judge(step, reply);
-        for n in std::mem::take(&mut self.open) {
-            self.outcome.verdicts.push((self.mail.to[n].0, verdict.clone()));
+        let places: Vec<usize> = std::mem::take(&mut self.open).into_iter().map(|n| self.mail.to[n].0).collect();
+        self.outcome.verdicts.extend(places.iter().map(|&place| (place, verdict.clone())));
+        let is_of_one = verdict.scope == Scope::Recipient && verdict.class != Class::Accepted;
+        if is_of_one && matches!(step, Step::Data | Step::DataEnd) && places.len() > 1 {
+            self.outcome.together = places;
         }
         self.outcome.session = match verdict {
             Verdict { class: Class::Accepted, .. } => After::Ready,

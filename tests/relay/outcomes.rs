@@ -214,6 +214,40 @@ async fn more_recipients_than_exchange_takes_at_once_go_in_several_rounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_behind_the_final_dot_that_means_one_recipient_is_not_everybodys() {
+    for (text, most) in [
+        ("550 5.1.10 Recipient not found", 14),
+        ("550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient gone@example.com not found by SMTP address lookup", 2),
+    ] {
+        // No wait is needed.
+        let rig = Rig::with(quick(), "[queue]\nretry = [\"1h\"]\n").await;
+        let reply = Effect::Reply(text.to_owned());
+        rig.simulator.fault(Fault::at(Phase::DataEnd, reply).unwrap().for_recipient("gone@example.com"));
+        let mut to: Vec<String> = (10..50).map(|n| format!("user{n}@example.com")).collect();
+        to.insert(23, "gone@example.com".to_owned());
+        rig.submit(MAILBOX, &to.iter().map(String::as_str).collect::<Vec<_>>(), MAIL).await;
+        let queue = rig.until_queue("a dead letter", |queue| queue.iter().any(|mail| mail.state == "dead")).await;
+        let dead = queue.iter().find(|mail| mail.state == "dead").unwrap();
+        let refused = dead.recipients.iter().filter(|recipient| recipient.state != "accepted");
+        let refused: Vec<_> = refused.map(|no| (no.address.as_str(), no.state.as_str(), no.reply.as_deref())).collect();
+        assert_eq!(refused, [("gone@example.com", "refused", Some(text))]);
+        assert_eq!(dead.tries, 0, "{text}");
+        let mut got: Vec<String> = rig.simulator.accepted().into_iter().flat_map(|mail| mail.recipients).collect();
+        got.retain(|address| address.starts_with("user"));
+        got.sort();
+        to.remove(23);
+        assert_eq!(got, to, "each once");
+        let refusals = rig.simulator.statistics().refused;
+        assert!(refusals <= most / 2, "{refusals} for {text}");
+        let detail = rig.relay.ops().queue_show(dead.id.parse().unwrap()).await.unwrap();
+        let tried = detail.journal.iter().filter(|entry| entry.text.starts_with("try ")).count();
+        assert!(tried <= usize::try_from(most).unwrap(), "{tried} for {text}");
+        assert!(detail.journal.iter().any(|entry| entry.text.contains("nobody got it, and the reply")), "{detail:#?}");
+        rig.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_doubt_is_held_for_a_person_where_the_app_says_so() {
     let rig = Rig::with(quick(), "[queue]\nretry = [\"1s\"]\n[[app]]\nname = \"default\"\nin_doubt = \"hold\"\n").await;
     rig.simulator.fault(Fault::at(Phase::DataEnd, Effect::KeepAndDrop).unwrap().times(1));

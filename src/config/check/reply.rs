@@ -43,7 +43,8 @@ pub(super) fn reply(reply: &Section<'_>, review: &mut Review) -> Option<ReplyRul
     let throttle = reply.read("throttle", choice(&ReplyThrottle::NAMES, &[]), review);
     let wait = reply.read("wait", with_unit("1h", wait), review);
     if wait.is_some() && class.is_some_and(|class| class != ReplyClass::Later) {
-        let text = "belongs to class = \"later\": remove it; a hold is tried again by its cause, and what is refused never is";
+        let text =
+            "belongs to class = \"later\": remove it; a hold is tried again by its cause, and what is refused never is";
         reply.problem("wait", text, review);
     }
     let sentence = reply.read("sentence", parsed(one_line), review);
@@ -67,7 +68,9 @@ fn code(value: &Value) -> Result<u16, String> {
 /// What waits for longer than a day waits for a person.
 fn wait(text: &str) -> Result<Duration, String> {
     match units::duration(text)? {
-        wait if wait > LONGEST_WAIT => Err("is too long: at most 24h; write class = \"held\" for what a person ends".to_owned()),
+        wait if wait > LONGEST_WAIT => {
+            Err("is too long: at most 24h; write class = \"held\" for what a person ends".to_owned())
+        }
         wait => Ok(wait),
     }
 }

@@ -142,6 +142,7 @@ fn delivery(upstream: &Upstream, recipients: &[&str], message: impl Into<Bytes>)
         divert_to: None,
         hostname: "relay.contoso.com".to_owned(),
         message: stored(recipients, message.len()),
+        only: None,
         body: Body::Inline(message),
     }
 }

@@ -119,7 +119,11 @@ fn after_a_release_one_message_goes_and_the_same_hold_comes_back_after_it() {
 fn a_probe_that_finds_out_nothing_is_made_again_soon_and_does_not_count() {
     for outcome in [
         Outcome::Unreachable { again: again(), error: "connection refused".to_owned(), retry_at: None },
-        Outcome::Stopped { sent: None, again: None, stop: Stop::Pause { error: "421 4.3.2 busy".to_owned(), retry_at: None } },
+        Outcome::Stopped {
+            sent: None,
+            again: None,
+            stop: Stop::Pause { error: "421 4.3.2 busy".to_owned(), retry_at: None },
+        },
     ] {
         let mut gate = held(HoldCause::Quota);
         let now = start() + HOUR;
