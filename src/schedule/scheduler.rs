@@ -65,6 +65,8 @@ pub(super) struct AccountQueue {
     /// What it carries.
     under_way: usize,
     pub(super) gate: Gate,
+    /// What has tried for all, if the last message did.
+    tried: Option<QueueId>,
     proving: bool,
     proof: Proof,
     pause: Option<Pause>,
@@ -99,6 +101,7 @@ impl AccountQueue {
             window: Window::default(),
             under_way: 0,
             gate: Gate::default(),
+            tried: None,
             pause: None,
             read_again_at: None,
         }
@@ -111,10 +114,13 @@ impl AccountQueue {
     /// Whether a message may leave through it now, as far as its hold and its pause go. After a pause, and while a hold is in doubt, one
     /// message tries for all.
     fn takes(&self, now: Timestamp) -> bool {
-        let pass = self.gate.pass(now);
         let is_paused = self.pause.as_ref().is_some_and(|pause| pause.until > now);
-        let is_alone = self.pause.is_some() || pass == Pass::One;
-        matches!(pass, Pass::One | Pass::All) && !is_paused && !(is_alone && self.under_way > 0)
+        let may_pass = matches!(self.gate.pass(now), Pass::One | Pass::All);
+        may_pass && !is_paused && !(self.is_tried_by_one(now) && self.under_way > 0)
+    }
+
+    fn is_tried_by_one(&self, now: Timestamp) -> bool {
+        self.pause.is_some() || self.gate.pass(now) == Pass::One
     }
 }
 

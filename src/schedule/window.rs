@@ -87,6 +87,7 @@ impl Load {
 pub(super) struct First<'a> {
     pub(super) flow: &'a Flow,
     pub(super) due_at: Timestamp,
+    pub(super) id: QueueId,
     pub(super) recipients: u32,
     pub(super) share: Share,
 }
@@ -128,9 +129,9 @@ impl Window {
     /// Of each flow what is due first.
     pub(super) fn firsts(&self) -> impl Iterator<Item = First<'_>> {
         self.flows.iter().filter_map(|(flow, head)| {
-            let (&(due_at, _), &recipients) = head.due.first_key_value()?;
+            let (&(due_at, id), &recipients) = head.due.first_key_value()?;
             let share = self.shares.get(flow).copied().unwrap_or_default();
-            Some(First { flow, due_at, recipients, share })
+            Some(First { flow, due_at, id, recipients, share })
         })
     }
 

@@ -154,7 +154,8 @@ impl Scheduler {
     /// Whose turn it is at this login; `None`: nobody's.
     fn pick(&mut self, login: &Address, now: Timestamp) -> Option<Pick> {
         let Self { queues, routes, rates, paces, .. } = self;
-        let ready = ready(queues, routes, rates, (login, paces.get_mut(login)?), now);
+        let mut ready = ready(queues, routes, rates, (login, paces.get_mut(login)?), now);
+        others_first(&mut ready, queues);
         let mut due: Due = [None; 3];
         for Ready { first, .. } in &ready {
             let since = &mut due[first.flow.lane as usize];
@@ -195,11 +196,22 @@ impl Scheduler {
         }
         self.rates.charge(&flow.app, now);
         self.with(&carrier, |carrier| {
+            carrier.tried = carrier.is_tried_by_one(now).then_some(id);
             carrier.under_way += 1;
             carrier.gate.passes(id);
         });
         self.under_way.insert(id, UnderWay { queue: address, flow, moved: false });
         actions.push(Action::Attempt(carrier, id));
+    }
+}
+
+/// Who has tried for all in vain is behind the others: it may be what the far side cannot bear, and alone in its lane or flow it would be the
+/// first each time.
+fn others_first(ready: &mut Vec<Ready<'_>>, queues: &BTreeMap<Address, AccountQueue>) {
+    let has_tried =
+        |ready: &Ready<'_>| queues.get(ready.carrier).is_some_and(|carrier| carrier.tried == Some(ready.first.id));
+    if !ready.iter().all(has_tried) {
+        ready.retain(|ready| !has_tried(ready));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::testing;
+use crate::message::Lane;
 use crate::schedule::window::testing::answer;
 use crate::store::{HoldCause, Waiting};
 
@@ -17,8 +18,10 @@ fn start() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap()
 }
 
+/// From 100 on it is urgent mail of another app.
 fn waiting(n: i64) -> Waiting {
-    Waiting { id: QueueId::from_number(n), due_at: start(), recipients: 1, flow: Flow::default() }
+    let flow = if n < 100 { Flow::default() } else { Flow::new("moodle", Lane::Urgent) };
+    Waiting { id: QueueId::from_number(n), due_at: start(), recipients: 1, flow }
 }
 
 /// Two accounts of one tenant and one of another; each has three messages, numbered from 1, 11 and 21.
@@ -259,6 +262,39 @@ fn an_account_that_somebody_holds_is_not_freed_with_its_tenant() {
     world.finish(stopped(HoldCause::Blocked, true));
     world.on(Event::Released { account: address(LMS), why: "an administrator released it".to_owned() });
     assert_eq!(world.held(), [ERP]);
+}
+
+#[test]
+fn who_has_tried_for_all_in_vain_lets_somebody_else_try_next() {
+    for cause in [Some(HoldCause::Blocked), None] {
+        let pause = |_: &Address, n, at| Outcome::Stopped {
+            sent: Some((at, 0)),
+            again: Some(waiting(n)),
+            stop: Stop::Pause { error: "451 4.7.500 Server busy".to_owned(), retry_at: None },
+        };
+        let refuse = |world: &mut World| match cause {
+            Some(cause) => world.finish(stopped(cause, false)),
+            None => world.finish(pause),
+        };
+        let mut world = World::new(&[]);
+        for n in [101, 1] {
+            world.queues.entry(address(LMS)).or_default().push(n);
+            world.on(Event::Accepted { account: address(LMS), waiting: waiting(n) });
+            if n > 100 {
+                refuse(&mut world);
+            }
+        }
+        assert_eq!(world.pass_time(), [101], "urgent mail first");
+        refuse(&mut world);
+        assert_eq!(world.pass_time(), [1], "{cause:?}");
+        refuse(&mut world);
+        assert_eq!(world.pass_time(), [101], "in turn");
+        refuse(&mut world);
+        assert_eq!(world.pass_time(), [1]);
+        world.finish(taken);
+        assert!(world.held().is_empty());
+        assert_eq!(world.begun(), [101], "and alone it is not kept back");
+    }
 }
 
 #[test]
