@@ -66,13 +66,14 @@ impl Sender {
             let mut attempt = self.once(account, errand, &pass.credentials(), &user).await;
             self.slowed_down(account, &attempt);
             let mut learnt = if attempt.session == Session::New { self.logged_in(account, &user) } else { Vec::new() };
-            let Err(AttemptError::Login { reply, .. }) = &attempt.result else {
+            let Err(AttemptError::Login { reply, verdict, .. }) = &attempt.result else {
                 if let Errand::Deliver(_, _, app) = errand {
                     learnt.extend(self.sender_met(account, *app, &mut attempt));
                 }
                 return Ok(Done { attempt, learnt, hold: None });
             };
-            match order.refused(reply) {
+            let is_last = verdict.row.as_ref().is_some_and(|row| row.is_for_once());
+            match if is_last { order.stopped(reply) } else { order.refused(reply) } {
                 Next::OtherUser => continue,
                 Next::FreshToken => {
                     // The token was believed to be good: once more with a fresh one.

@@ -11,7 +11,8 @@
 //! | they differ, the mailbox worked last | mailbox, login | mailbox, login | hold |
 //!
 //! So a message, or a probe, causes four logins and one request for a token at the most. A token that was fresh to begin with has the middle column
-//! only. Another user is tried only after `535`: other replies are not about who it is.
+//! only. Another user is tried only after `535`: other replies are not about who it is. After a reply whose row says `once` nothing more is tried:
+//! a user who is locked stays so for longer with every login.
 
 use crate::config::{Account, Grant};
 use crate::message::Address;
@@ -81,10 +82,7 @@ impl LoginOrder {
 
     /// Takes in that the login as [`Self::user`] was refused, and says what to try next.
     pub(super) fn refused(&mut self, reply: &Reply) -> Next {
-        if !self.refusals.is_empty() && self.at == 0 {
-            self.refusals.clear();
-        }
-        self.refusals.push(Refusal { user: self.user().clone(), reply: reply.clone() });
+        self.note(reply);
         if reply.code() == 535 && self.at + 1 < self.users.len() {
             self.at += 1;
             return Next::OtherUser;
@@ -95,6 +93,19 @@ impl LoginOrder {
         self.at = 0;
         self.is_fresh = true;
         Next::FreshToken
+    }
+
+    /// The same of a refusal that another login at once would make worse.
+    pub(super) fn stopped(&mut self, reply: &Reply) -> Next {
+        self.note(reply);
+        Next::Hold
+    }
+
+    fn note(&mut self, reply: &Reply) {
+        if !self.refusals.is_empty() && self.at == 0 {
+            self.refusals.clear();
+        }
+        self.refusals.push(Refusal { user: self.user().clone(), reply: reply.clone() });
     }
 
     /// What was answered to the last token, in the order in which it was tried.
@@ -149,6 +160,14 @@ mod tests {
         ] {
             assert_eq!(tried(order, code).join(", "), expected);
         }
+    }
+
+    #[test]
+    fn a_refusal_that_another_login_makes_worse_is_the_last_word() {
+        let mut order = LoginOrder::new(&testing::account(MAILBOX, LOGIN), None);
+        let locked = Reply::new(535, "5.7.139 Authentication unsuccessful, account locked.");
+        assert_eq!(order.stopped(&locked), Next::Hold);
+        assert_eq!((order.refusals().len(), &order.refusals()[0].reply), (1, &locked));
     }
 
     #[test]

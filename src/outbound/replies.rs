@@ -42,6 +42,8 @@ pub struct Row {
     class: Class,
     throttle: Option<Throttle>,
     wait: Option<Duration>,
+    /// No other login follows at once.
+    once: bool,
     sentence: String,
     command: Option<String>,
 }
@@ -77,6 +79,11 @@ impl Row {
     /// How long it asks to wait.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.wait
+    }
+
+    /// Whether another login at once, as somebody else or with a fresh token, would make it worse.
+    pub(super) fn is_for_once(&self) -> bool {
+        self.once
     }
 
     fn fits(&self, step: Step, said: &Said<'_>) -> bool {
@@ -136,6 +143,7 @@ impl From<&ReplyRule> for Row {
             class: class(rule.class),
             throttle: rule.throttle.map(throttle),
             wait: rule.wait,
+            once: false,
             sentence: rule.sentence.clone(),
             command: rule.command.clone(),
         }

@@ -156,6 +156,19 @@ async fn a_connection_or_login_that_was_one_too_many_pauses_the_account_and_leav
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_locked_is_not_tried_again_at_once() {
+    for (row, logins) in [("535-5.7.139-account-locked", 1), ("535-5.7.3-generic", 2)] {
+        let world = World::start("").await;
+        world.simulator.fault(Fault::row(row).unwrap());
+        world.submit(1).await;
+        let is_held = |status: &Status| status.accounts[0].hold.is_some() && status.accounts[0].pace.under_way == 0;
+        world.until("a hold", Duration::ZERO, is_held).await;
+        assert_eq!(world.simulator.statistics().auth_refused, logins, "{row}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_is_released_too_soon_comes_back_after_one_message() {
     let world = World::start("").await;
     world.simulator.fault(Fault::row("554-5.2.0-quota").unwrap());

@@ -25,6 +25,8 @@ struct Written {
     cause: Option<ReplyCause>,
     throttle: Option<ReplyThrottle>,
     wait: Option<String>,
+    #[serde(default)]
+    once: bool,
     sentence: String,
     command: Option<String>,
 }
@@ -79,6 +81,7 @@ fn row(written: Written) -> Row {
         sentence: written.sentence,
         command: written.command,
     };
+    let once = written.once;
     let unnumbered = written.unnumbered.iter().map(|words| folded(words)).collect();
-    Row { id: Some(written.id), unnumbered, ..Row::from(&rule) }
+    Row { id: Some(written.id), unnumbered, once, ..Row::from(&rule) }
 }
