@@ -128,7 +128,7 @@ impl AddressPattern {
         let text = text.trim();
         let Some((local, domain)) = text.rsplit_once('@') else {
             return Err(match text {
-                "*" => format!("\"*\" is anyone, as is no {what}s at all: remove the key"),
+                "*" => "\"*\" is anyone, as without this key: remove it".to_owned(),
                 text if super::units::is_domain(text) && text.contains('.') => {
                     format!("{quoted} is a domain: write \"*@{text}\" for everyone in it")
                 }
@@ -234,7 +234,7 @@ mod tests {
         for (text, hint) in [
             ("contoso.com", "write \"*@contoso.com\""),
             ("@contoso.com", "write \"*@contoso.com\""),
-            ("*", "remove the key"),
+            ("*", "remove it"),
             ("lms", "is no sender: write an address or a pattern"),
             ("*@", "is no sender"),
             ("*@*", "has a * where none can stand"),

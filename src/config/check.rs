@@ -57,6 +57,7 @@ fn top(root: &Table, review: &mut Review) -> Config {
     let alert = one("alert", root, review);
     let data_dir = data_dir(&top, review);
     let listener_sections = many("listener", root, review);
+    let account_sections = many("account", root, review);
     let config = Config {
         hostname: hostname(&top, review),
         instance: instance(&top, review),
@@ -65,7 +66,7 @@ fn top(root: &Table, review: &mut Review) -> Config {
         listeners: listeners(&top, &listener_sections, &data_dir, review),
         postmaster: postmaster(&top, review),
         default_domain: default_domain(&top, review),
-        accounts: accounts(&top, root, &data_dir, review),
+        accounts: accounts(&top, &account_sections, &data_dir, review),
         data_dir,
         apps: Vec::new(),
         default_app: Arc::new(App::default_app()),
@@ -75,7 +76,8 @@ fn top(root: &Table, review: &mut Review) -> Config {
         alert: alert::alert(&alert, review),
         warnings: Vec::new(),
     };
-    let config = with_apps(config, &listener_sections, root, review);
+    postmaster_is_read(&top, &config, review);
+    let config = with_apps(config, &listener_sections, &account::mailboxes(&account_sections), root, review);
     database(&top, review);
     admin::stands_apart(&config, &admin, review);
     alert::is_read_by_somebody(&config.alert, &config.accounts, &alert, review);
@@ -109,6 +111,15 @@ fn postmaster(top: &Section<'_>, review: &mut Review) -> Option<Address> {
         Address::parse(text.trim()).map_err(wrong)
     };
     top.read("postmaster", parsed(usable), review)
+}
+
+/// What comes back to a mailbox that programs send through is read by nobody.
+fn postmaster_is_read(top: &Section<'_>, config: &Config, review: &mut Review) {
+    let is_own = |to: &&Address| config.accounts.iter().any(|account| account.mailbox == **to);
+    if let Some(own) = config.postmaster.as_ref().filter(is_own) {
+        let text = format!("{own} is a mailbox that programs send through: name people who read their mail");
+        top.warning("postmaster", text, review);
+    }
 }
 
 /// A name that reads the same wherever it is shown.
@@ -186,9 +197,16 @@ fn default_domain(top: &Section<'_>, review: &mut Review) -> Option<String> {
 }
 
 /// Looked at last, since apps name accounts and meet listeners.
-fn with_apps(config: Config, listeners: &[Section<'_>], root: &Table, review: &mut Review) -> Config {
+fn with_apps(
+    config: Config,
+    listeners: &[Section<'_>],
+    mailboxes: &[Option<Address>],
+    root: &Table,
+    review: &mut Review,
+) -> Config {
     let sections = many("app", root, review);
-    let apps: Vec<_> = sections.iter().map(|section| app::app(section, &config.accounts, review)).collect();
+    let accounts = app::Accounts { good: &config.accounts, mailboxes };
+    let apps: Vec<_> = sections.iter().map(|section| app::app(section, accounts, review)).collect();
     app::differ(&apps, &sections, review);
     app::can_be_told_apart(&apps, &sections, &config.listeners, review);
     app::somebody_can_log_in(&apps, &config.listeners, listeners, review);
@@ -212,17 +230,16 @@ fn listeners(top: &Section<'_>, sections: &[Section<'_>], data_dir: &Path, revie
     listeners
 }
 
-fn accounts(top: &Section<'_>, root: &Table, data_dir: &Path, review: &mut Review) -> Vec<Arc<Account>> {
-    let sections = many("account", root, review);
+fn accounts(top: &Section<'_>, sections: &[Section<'_>], data_dir: &Path, review: &mut Review) -> Vec<Arc<Account>> {
     if !top.has("account") || top.is_empty_list("account") {
         let text =
             "is missing: the relay needs a mailbox to send through; add [[account]] with mailbox, tenant and client_id";
         review.missing(&Place::File, "account", text);
     }
     let accounts: Vec<_> = sections.iter().map(|section| account::account(section, review)).collect();
-    account::differ(&accounts, &sections, review);
-    account::can_fall_back(&accounts, &sections, review);
-    for (account, section) in accounts.iter().zip(&sections) {
+    account::differ(sections, review);
+    account::can_fall_back(sections, review);
+    for (account, section) in accounts.iter().zip(sections) {
         if let Some(certificate) = account.as_ref().and_then(|account| account.certificate.as_ref()) {
             credentials::is_within_reach(certificate, data_dir, section, review);
         }

@@ -169,34 +169,42 @@ fn password_login(account: &Section<'_>, mailbox: Option<&Address>, review: &mut
     Some(PasswordLogin { user, password })
 }
 
+/// What the sections name as their mailboxes, whatever else is wrong with them; `None` where that cannot be read.
+pub(super) fn mailboxes(sections: &[Section<'_>]) -> Vec<Option<Address>> {
+    sections.iter().map(|section| named("mailbox", section)).collect()
+}
+
+/// The address under a key, if it is one. What is wrong with it is told where it is read.
+fn named(key: &str, section: &Section<'_>) -> Option<Address> {
+    section.node(key).and_then(|node| parsed(address)(&node.value).ok())
+}
+
 /// Mail goes one step: from a held account to its fallback, and not on from there.
-pub(super) fn can_fall_back(accounts: &[Option<Account>], sections: &[Section<'_>], review: &mut Review) {
-    for (account, section) in accounts.iter().zip(sections) {
-        let Some((account, fallback)) =
-            account.as_ref().and_then(|account| Some((account, account.fallback.as_ref()?)))
-        else {
-            continue;
-        };
-        let found = accounts.iter().flatten().find(|other| other.mailbox == *fallback);
-        let text = match found {
+pub(super) fn can_fall_back(sections: &[Section<'_>], review: &mut Review) {
+    let mailboxes = mailboxes(sections);
+    for (section, mailbox) in sections.iter().zip(&mailboxes) {
+        let Some(fallback) = named("fallback", section) else { continue };
+        let found = mailboxes.iter().position(|other| other.as_ref() == Some(&fallback));
+        let onward = found.and_then(|n| named("fallback", &sections[n]));
+        let text = match (found, onward) {
             // One that could not be read may be the one that is meant.
-            None if accounts.contains(&None) => continue,
-            None => format!("there is no account {fallback}: add an [[account]] for it, or name another mailbox"),
-            Some(other) if other.mailbox == account.mailbox => {
+            (None, _) if mailboxes.contains(&None) => continue,
+            (None, _) => format!("there is no account {fallback}: add an [[account]] for it, or name another mailbox"),
+            (Some(_), _) if mailbox.as_ref() == Some(&fallback) => {
                 "is the account itself: name another one, which works when this one does not".to_owned()
             }
-            Some(Account { fallback: Some(third), .. }) if *third != account.mailbox => format!(
+            (Some(_), Some(third)) if mailbox.as_ref() != Some(&third) => format!(
                 "{fallback} has a fallback of its own, {third}: mail goes one step only, so name {third} here, or remove that one"
             ),
-            Some(_) => continue,
+            (Some(_), _) => continue,
         };
         section.problem("fallback", text, review);
     }
 }
 
 /// Two accounts of one mailbox would share its sign-in and its pace without knowing.
-pub(super) fn differ(accounts: &[Option<Account>], sections: &[Section<'_>], review: &mut Review) {
-    let mailboxes: Vec<_> = accounts.iter().map(|account| account.as_ref().map(|account| &account.mailbox)).collect();
+pub(super) fn differ(sections: &[Section<'_>], review: &mut Review) {
+    let mailboxes = mailboxes(sections);
     for (n, (mailbox, section)) in mailboxes.iter().zip(sections).enumerate() {
         let earlier = mailboxes[..n].iter().position(|earlier| mailbox.is_some() && earlier == mailbox);
         if let (Some(earlier), Some(mailbox)) = (earlier, mailbox) {

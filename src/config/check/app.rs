@@ -20,8 +20,17 @@ const SENDER: &[(&str, SenderPolicy)] =
 /// Longer than any name that somebody wants to type into a printer.
 const LONGEST_NAME: usize = 64;
 
+/// The accounts that an app can name.
+#[derive(Clone, Copy)]
+pub(super) struct Accounts<'a> {
+    /// Those without a problem.
+    pub(super) good: &'a [Arc<Account>],
+    /// What all of them are called; `None` where that cannot be read.
+    pub(super) mailboxes: &'a [Option<Address>],
+}
+
 /// One app; `None` without a name. All its problems are reported either way.
-pub(super) fn app(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> Option<App> {
+pub(super) fn app(app: &Section<'_>, accounts: Accounts<'_>, review: &mut Review) -> Option<App> {
     if !app.has("name") {
         app.missing("name", "it is the app's user name too, for example name = \"moodle\"", review);
     }
@@ -40,7 +49,7 @@ pub(super) fn app(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Rev
         lane: lane::lane(app, review),
         lane_rules: lane::rules(app, review),
         sender: app.read("sender", choice(SENDER, &[]), review).unwrap_or_default(),
-        divert_to: app.read("divert_to", parsed(address), review),
+        divert_to: app.read("divert_to", parsed(one_address), review),
         recipients_allow: recipients_allow(app, review),
         name: name?,
     };
@@ -91,7 +100,7 @@ fn allow(app: &Section<'_>, review: &mut Review) -> Vec<IpNet> {
     allow
 }
 
-fn account(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> Option<Address> {
+fn account(app: &Section<'_>, accounts: Accounts<'_>, review: &mut Review) -> Option<Address> {
     let account = app.read("account", parsed(address), review)?;
     known("account", account, app, accounts, review)
 }
@@ -108,7 +117,7 @@ fn rate(value: &Value) -> Result<u32, String> {
 }
 
 /// `accounts`: instead of `account`, two or more that are there.
-fn shared(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> Vec<Address> {
+fn shared(app: &Section<'_>, accounts: Accounts<'_>, review: &mut Review) -> Vec<Address> {
     if app.is_empty_list("accounts") {
         let text = "is empty: write the mailboxes that carry the app's mail, or remove the line";
         app.problem("accounts", text, review);
@@ -126,7 +135,7 @@ fn shared(app: &Section<'_>, accounts: &[Arc<Account>], review: &mut Review) -> 
             shared.extend(known("accounts", mailbox, app, accounts, review));
         }
     }
-    advise_on_sender(app, &shared, accounts, review);
+    advise_on_sender(app, &shared, accounts.good, review);
     shared
 }
 
@@ -148,15 +157,15 @@ fn known(
     key: &str,
     account: Address,
     app: &Section<'_>,
-    accounts: &[Arc<Account>],
+    accounts: Accounts<'_>,
     review: &mut Review,
 ) -> Option<Address> {
-    if accounts.iter().any(|known| known.mailbox == account) {
+    let known: Vec<_> = accounts.mailboxes.iter().flatten().map(Address::as_str).collect();
+    if accounts.mailboxes.contains(&Some(account.clone())) {
         return Some(account);
     }
-    let known: Vec<_> = accounts.iter().map(|known| known.mailbox.as_str()).collect();
-    // Without any good [[account]] that is what has to be mended first.
-    if !known.is_empty() {
+    // One that could not be read may be the one that is meant; without any, that is what has to be mended first.
+    if !known.is_empty() && !accounts.mailboxes.contains(&None) {
         let text = match keys::nearest(account.as_str(), known.iter().copied()) {
             Some(near) => format!("{account} is no mailbox of an [[account]]; did you mean {near}?"),
             None => format!("{account} is no mailbox of an [[account]]: write one of {}", known.join(", ")),
@@ -172,6 +181,14 @@ fn senders(app: &Section<'_>, review: &mut Review) -> Vec<AddressPattern> {
         app.problem("senders", text, review);
     }
     app.list("senders", |text| AddressPattern::parse("sender", text), review).unwrap_or_default()
+}
+
+/// A pattern would be taken for an address that begins with a star.
+fn one_address(text: &str) -> Result<Address, String> {
+    if text.contains('*') {
+        return Err(format!("{} is a pattern: write the one address that every mail goes to", quoted(text)));
+    }
+    address(text)
 }
 
 fn recipients_allow(app: &Section<'_>, review: &mut Review) -> Vec<AddressPattern> {

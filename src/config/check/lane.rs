@@ -4,7 +4,7 @@ use crate::config::document::{Node, Value};
 use crate::config::keys::LANE_RULE;
 use crate::config::lane::{Glob, LaneRule};
 use crate::config::review::Review;
-use crate::config::section::{Section, choice, parsed};
+use crate::config::section::{Section, choice, parsed, text};
 use crate::config::units::quoted;
 use crate::message::Lane;
 
@@ -63,7 +63,7 @@ fn rule(rule: &Section<'_>, review: &mut Review) -> Option<LaneRule> {
         }
     }
     let header = rule.read("header", parsed(header), review);
-    let matches = rule.read("matches", parsed(matches), review);
+    let matches = rule.read("matches", matches, review);
     let lane = rule.read("lane", choice(&LANES, &[]), review);
     Some(LaneRule { header: header?, matches: matches?, lane: lane? })
 }
@@ -80,8 +80,11 @@ fn header(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn matches(text: &str) -> Result<Glob, String> {
-    let text = text.trim();
+fn matches(value: &Value) -> Result<Glob, String> {
+    if matches!(value, Value::Text(text) if text.trim().is_empty()) {
+        return Err("is empty: write what the value looks like, for example \"*exam*\", or \"*\" for any".to_owned());
+    }
+    let text = text(value)?.trim();
     if text.len() > LONGEST {
         return Err(format!("is too long: at most {LONGEST} octets; put * in the place of what differs"));
     }

@@ -79,7 +79,16 @@ fn words(reply: &Section<'_>, review: &mut Review) -> Vec<String> {
     if reply.is_empty_list("words") {
         reply.problem("words", "is empty: remove the line, or write words of the reply", review);
     }
-    reply.list("words", |words| Ok(words.trim().to_owned()), review).unwrap_or_default()
+    reply.list("words", word, review).unwrap_or_default()
+}
+
+/// Host names in brackets do not count, since they differ from reply to reply: a row with nothing else would fit everything.
+fn word(words: &str) -> Result<String, String> {
+    let inside = words.split_once('[').and_then(|(_, behind)| behind.split_once(']'));
+    if inside.is_some_and(|(inside, _)| inside.contains('.')) {
+        return Err(format!("{} has a host name in brackets, which does not count: leave it out", quoted(words)));
+    }
+    Ok(words.trim().to_owned())
 }
 
 fn class(reply: &Section<'_>, review: &mut Review) -> Option<ReplyClass> {

@@ -266,7 +266,7 @@ fn all_that_is_wrong_with_rules_is_said_at_once() {
         &[
             "8: app[0].lane: \"urgnet\" is unknown; did you mean \"urgent\"?",
             "10: app[0].lane_rule[0].header: \"Subject:\" has a colon: write the name alone, \"Subject\"",
-            "11: app[0].lane_rule[0].matches: is empty: remove it or complete it",
+            "11: app[0].lane_rule[0].matches: is empty: write what the value looks like, for example \"*exam*\", or \"*\" for any",
             "12: app[0].lane_rule[0].lane: \"auto\" is unknown: use \"urgent\", \"normal\", \"bulk\"",
             "13: app[0].lane_rule[1].matches: is missing: say what its value looks like, for example matches = \"*password reset*\", or \
              \"*\" for any",
@@ -304,7 +304,8 @@ fn all_that_is_wrong_with_staging_is_said_at_once() {
         &format!(
             "{ACCOUNT}[[app]]\nname = 'a'\nsender = 'rewrit'\ndivert_to = 'dev-team'\nrecipients_allow = []\n\
              [[app]]\nname = 'send-test'\nsender = true\nrecipients_allow = ['contoso.com', '*']\n\
-             [[app]]\nname = 'XOAUTH2-relay'\ndivert_to = []\n"
+             [[app]]\nname = 'XOAUTH2-relay'\ndivert_to = []\n\
+             [[app]]\nname = 'b'\ndivert_to = '*@contoso.com'\n"
         ),
         &[
             "8: app[0].sender: \"rewrit\" is unknown; did you mean \"rewrite\"?",
@@ -313,9 +314,10 @@ fn all_that_is_wrong_with_staging_is_said_at_once() {
             "12: app[1].name: \"send-test\" is the relay's own mail: take another name",
             "13: app[1].sender: is true or false: write a text, in quotes",
             "14: app[1].recipients_allow[0]: \"contoso.com\" is a domain: write \"*@contoso.com\" for everyone in it",
-            "14: app[1].recipients_allow[1]: \"*\" is anyone, as is no recipients at all: remove the key",
+            "14: app[1].recipients_allow[1]: \"*\" is anyone, as without this key: remove it",
             "16: app[2].name: \"XOAUTH2-relay\" is the relay's own mail: take another name",
             "17: app[2].divert_to: is a list: write a text, in quotes",
+            "20: app[3].divert_to: \"*@contoso.com\" is a pattern: write the one address that every mail goes to",
         ],
     );
     let both = format!("{ACCOUNT}[[app]]\nname = 'a'\ndivert_to = 'a@b.example'\nrecipients_allow = ['*@b.example']\n");
@@ -324,5 +326,15 @@ fn all_that_is_wrong_with_staging_is_said_at_once() {
         [
             "9: app[0].recipients_allow: has no effect beside divert_to, where every mail goes instead: remove one of the two"
         ]
+    );
+}
+
+#[test]
+fn a_postmaster_whose_mail_nobody_reads_is_warned_of() {
+    let told = |postmaster: &str| warnings(&format!("postmaster = '{postmaster}'{ACCOUNT}"));
+    assert_eq!(told("it@contoso.com"), [""; 0]);
+    assert_eq!(
+        told("LMS@contoso.com"),
+        ["1: postmaster: LMS@contoso.com is a mailbox that programs send through: name people who read their mail"]
     );
 }

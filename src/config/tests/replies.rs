@@ -34,7 +34,8 @@ fn all_that_is_wrong_with_rows_is_said_at_once() {
              [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'refused'\nsentence = 'x'\n\
              [[reply]]\nwords = ['x']\nscope = 'recipient'\nclass = 'held'\ncause = 'quota'\nsentence = 'x'\n\
              [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'held'\ncause = 'quota'\nwait = '1h'\nsentence = 'x'\n\
-             [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'later'\nwait = '2d'\nsentence = 'x'\n"
+             [[reply]]\nwords = ['x']\nscope = 'account'\nclass = 'later'\nwait = '2d'\nsentence = 'x'\n\
+             [[reply]]\nwords = ['', '[AM5.outlook.com]', '[LMS] no']\nscope = 'message'\nclass = 'later'\nsentence = 'x'\n"
         ),
         &[
             r#"6: reply[0].scope: is missing: write whom the reply is about: "recipient", "message", "connection", "account" or "tenant""#,
@@ -58,6 +59,8 @@ fn all_that_is_wrong_with_rows_is_said_at_once() {
             r#"36: reply[5].scope: cannot be held: write scope = "account", "tenant" or "connection", or class = "later""#,
             r#"45: reply[6].wait: belongs to class = "later": remove it; a hold is tried again by its cause, and what is refused never is"#,
             r#"51: reply[7].wait: is too long: at most 24h; write class = "held" for what a person ends"#,
+            "54: reply[8].words[0]: is empty: remove it or complete it",
+            r#"54: reply[8].words[1]: "[AM5.outlook.com]" has a host name in brackets, which does not count: leave it out"#,
         ],
     );
 }

@@ -68,3 +68,23 @@ fn a_fallback_is_another_account_and_the_end_of_the_way() {
     }
     assert!(load(&format!("{chain}fallback = 'lms@contoso.com'\n")).is_ok(), "each may stand in for the other");
 }
+
+#[test]
+fn a_wrong_fallback_is_told_together_with_whatever_else_is_wrong() {
+    let broken = HOST.replace("587", "none");
+    let told =
+        listing(load(&format!("{ACCOUNT}fallback = 'nobody@contoso.com'\n{broken}fallback = 'backup@contoso.com'\n")));
+    let has = |text: &str| told.iter().any(|line| line.contains(text));
+    assert!(has("there is no account nobody@contoso.com") && has("is the account itself"), "{told:?}");
+    assert_eq!(told.len(), 3, "{told:?}");
+    let unreadable = HOST.replace("'backup@contoso.com'", "'backup'");
+    let told = listing(load(&format!("{ACCOUNT}fallback = 'backup@contoso.com'\n{unreadable}")));
+    assert!(told.len() == 1 && told[0].contains("\"backup\" is not an address"), "{told:?}");
+}
+
+#[test]
+fn an_app_may_name_an_account_that_is_still_to_be_mended() {
+    let broken = HOST.replace("587", "none");
+    let told = listing(load(&format!("{ACCOUNT}{broken}[[app]]\nname = 'erp'\naccount = 'backup@contoso.com'\n")));
+    assert!(told.len() == 1 && told[0].contains("smtp"), "{told:?}");
+}
