@@ -22,4 +22,4 @@ pub use mailboxes::{Mailbox, Mailboxes};
 pub use notices::{EnvelopeId, Notify, OriginalRecipient, Return, typed_address};
 pub use received::received;
 pub use rewrite::{HEADER_LIMIT, Policy, Rewritten, rewrite};
-pub use sender::{Permitted, SenderPolicy, foreign_sender};
+pub use sender::{Permitted, SenderPolicy, doubtful_sender, foreign_sender};

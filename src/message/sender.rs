@@ -35,9 +35,27 @@ impl Permitted<'_> {
 ///
 /// `start` is the beginning of the message. The null sender is nobody's, and a `From` without an address names nobody.
 pub fn foreign_sender(start: &[u8], envelope: &Envelope, permitted: Permitted<'_>) -> Option<Address> {
+    senders(start, envelope).into_iter().find(|sender| !permitted.allows(sender))
+}
+
+/// Whom a refusal of the sender most likely means: of those that a message leaves as, one that is not permitted, else one that was granted,
+/// else the mailbox itself, as which a person who was given it has to be allowed to send too. `start` is the beginning of the message as it
+/// came.
+pub fn doubtful_sender(start: &[u8], envelope: &Envelope, permitted: Permitted<'_>, policy: SenderPolicy) -> Address {
+    let mut senders = senders(start, envelope);
+    // People know a mail by its From.
+    senders.rotate_left(usize::from(envelope.sender.is_some()));
+    // Whoever is not permitted has been replaced by the mailbox.
+    senders.retain(|sender| policy != SenderPolicy::Rewrite || permitted.allows(sender));
+    senders.retain(|sender| sender != permitted.mailbox);
+    senders.iter().find(|sender| !permitted.allows(sender)).or(senders.first()).unwrap_or(permitted.mailbox).clone()
+}
+
+/// MAIL FROM, then the addresses in `From`.
+fn senders(start: &[u8], envelope: &Envelope) -> Vec<Address> {
     let headers = Headers::scan(start);
     let named = headers.all("From").flat_map(|field| Mailboxes::find(field.value).list).map(|mailbox| mailbox.address);
-    envelope.sender.iter().cloned().chain(named).find(|sender| !permitted.allows(sender))
+    envelope.sender.iter().cloned().chain(named).collect()
 }
 
 /// What becomes of a `From` field.
@@ -203,6 +221,28 @@ mod tests {
         for header in ["From: Team: lms@contoso.com, a@school.org;", "from : lms@contoso.com\r\nFROM: a@school.org"] {
             assert_eq!(foreign("lms@contoso.com", header).unwrap().as_str(), "a@school.org", "{header}");
         }
+    }
+
+    #[test]
+    fn a_refusal_of_the_sender_means_whoever_leaves_beside_the_mailbox_or_the_mailbox() {
+        use SenderPolicy::{Keep, Refuse, Rewrite};
+
+        let (mailbox, send_as) = account();
+        let permitted = Permitted { mailbox: &mailbox, send_as: &send_as };
+        let doubtful = |sender: &str, from: &str, policy| {
+            let envelope = Envelope { sender: Some(Address::parse(sender).unwrap()), ..Envelope::default() };
+            let start = format!("From: {from}\r\n\r\n");
+            doubtful_sender(start.as_bytes(), &envelope, permitted, policy).to_string()
+        };
+        let (lms, noreply, bob) = ("lms@contoso.com", "noreply@contoso.com", "bob@school.org");
+        for policy in [Rewrite, Keep, Refuse] {
+            assert_eq!(doubtful(lms, lms, policy), lms, "{policy:?}");
+            assert_eq!(doubtful(lms, noreply, policy), noreply, "{policy:?}");
+        }
+        assert_eq!(doubtful(bob, noreply, Rewrite), noreply, "Bob does not leave");
+        assert_eq!(doubtful(bob, bob, Rewrite), lms);
+        assert_eq!(doubtful(noreply, bob, Keep), bob, "the other one was granted");
+        assert_eq!(doubtful(bob, "dean@school.org", Keep), "dean@school.org");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub use status::{
     SignInView, Status, WarningView,
 };
 
+pub use crate::outbound::replies::STATUS;
+
 /// The operations of a running relay. Cheap to clone.
 #[derive(Clone)]
 pub struct Ops {

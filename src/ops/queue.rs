@@ -6,8 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Left, Ops, OpsError, Ordered};
-use crate::message::{Address, Lane, NotAnId, QueueId, Recipient};
-use crate::outbound::replies::explain;
+use crate::config::{Account, Config};
+use crate::message::{Address, Lane, NotAnId, Permitted, QueueId, Recipient, doubtful_sender};
+use crate::outbound::beginning;
+use crate::outbound::replies::{About, explain, lacks_sender};
+use crate::registry;
 use crate::schedule::Event;
 use crate::store::{Archived, Change, JournalEntry, MessageState, RecipientRow, RecipientState, Stored};
 
@@ -153,26 +156,40 @@ impl Ops {
 
     /// One message, finished or not, with its journal.
     pub async fn queue_show(&self, id: QueueId) -> Result<MessageDetail, OpsError> {
-        let mut message = if let Some(stored) = self.store.message(id).await? {
-            view(&stored, self.held_accounts().await.contains(&stored.account))
+        let stored = self.store.message(id).await?;
+        let mut message = if let Some(stored) = &stored {
+            view(stored, self.held_accounts().await.contains(&stored.account))
         } else if let Some(archived) = self.store.archived(id).await? {
             archived_view(&archived)
         } else {
             return Err(unknown(&[id]));
         };
-        self.explain(&mut message);
+        self.explain(&mut message, stored.as_ref()).await;
         let journal = self.store.journal(id).await?;
         Ok(MessageDetail { message, journal: journal.into_iter().map(JournalView::from).collect() })
     }
 
-    /// Says of each reply that was no acceptance what it means. Of an account that is gone nobody can say what to type.
-    fn explain(&self, message: &mut MessageView) {
+    /// Says what keeps the message back: of each reply that was no acceptance what it means, of what waits for a held account why that is held.
+    async fn explain(&self, message: &mut MessageView, stored: Option<&Stored>) {
+        if let Some(stored) = stored.filter(|stored| stored.state == MessageState::Waiting)
+            && message.state == MessageState::Held.as_str()
+        {
+            self.explain_by_account(message, stored).await;
+        }
         let config = self.config.borrow().clone();
         let account = config.accounts.iter().find(|account| account.mailbox.as_str() == message.account);
         let Some(account) = account else { return };
-        for recipient in message.recipients.iter_mut().filter(|one| one.state != RecipientState::Accepted.as_str()) {
+        let mut replies = message.recipients.iter().filter_map(|recipient| recipient.reply.as_deref());
+        let sender = match stored.filter(|_| replies.any(|reply| lacks_sender(&config.replies, reply))) {
+            Some(stored) => self.doubtful_sender(stored, account, &config).await,
+            None => None,
+        };
+        let about = About { id: Some(&message.id), sender: sender.as_ref() };
+        let is_open =
+            |one: &&mut RecipientView| one.meaning.is_none() && one.state != RecipientState::Accepted.as_str();
+        for recipient in message.recipients.iter_mut().filter(is_open) {
             let reply = recipient.reply.as_deref();
-            let advice = reply.and_then(|reply| explain(&config.replies, reply, account, Some(&message.id)));
+            let advice = reply.and_then(|reply| explain(&config.replies, reply, account, about));
             let advice = advice.map(|advice| (advice.sentence, advice.command)).or_else(|| {
                 let is_for_a_person = message.state == MessageState::Held.as_str();
                 let is_in_doubt = recipient.state == RecipientState::InDoubt.as_str();
@@ -180,6 +197,38 @@ impl Ops {
             });
             (recipient.meaning, recipient.remedy) = advice.unzip();
         }
+    }
+
+    /// Of those who wait for an account that is held, or that is gone from the configuration.
+    async fn explain_by_account(&self, message: &mut MessageView, stored: &Stored) {
+        let Ok(status) = self.status().await else { return };
+        let account = status.accounts.into_iter().find(|account| account.mailbox == message.account);
+        let (meaning, remedy) = match account.map(|account| account.hold) {
+            Some(Some(hold)) => (hold.text, hold.remedy),
+            // It has just been released.
+            Some(None) => return,
+            None => (
+                format!("{} is no longer in the configuration", message.account),
+                format!(
+                    "put it back, or let another account send it: xoauth2-relay queue move --to MAILBOX {}",
+                    message.id
+                ),
+            ),
+        };
+        for (recipient, row) in message.recipients.iter_mut().zip(&stored.recipients) {
+            if row.state == RecipientState::Waiting {
+                (recipient.meaning, recipient.remedy) = (Some(meaning.clone()), Some(remedy.clone()));
+            }
+        }
+    }
+
+    /// Whom a refusal of the message's sender means that names nobody.
+    async fn doubtful_sender(&self, stored: &Stored, account: &Account, config: &Config) -> Option<Address> {
+        let body = self.store.body(stored.id).await.ok()??;
+        let start = beginning(&body, stored.size).await.ok()?;
+        let permitted = Permitted { mailbox: &account.mailbox, send_as: &account.send_as };
+        let policy = registry::app_named(config, &stored.app).map(|app| app.sender).unwrap_or_default();
+        Some(doubtful_sender(&start, &stored.envelope, permitted, policy))
     }
 
     /// Waiting, held and dead messages are due now; how many.

@@ -33,7 +33,10 @@ enum Rest {
 /// The first octets of a stored message, all that rewriting looks at.
 ///
 /// A file has to have the length that was recorded: half a message is never sent.
-pub(super) async fn beginning(body: &Body, size: u64) -> io::Result<Bytes> {
+///
+/// # Errors
+/// The file cannot be read, or is damaged.
+pub async fn beginning(body: &Body, size: u64) -> io::Result<Bytes> {
     match body {
         Body::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(HEADER_LIMIT))),
         Body::File(path) => {

@@ -32,6 +32,7 @@ mod tests;
 
 pub use attempt::{Attempt, Delivery, Session};
 pub use connection::{Greeting, Timeouts};
+pub use content::beginning;
 pub use credentials::{Credentials, PasswordSource};
 pub use error::AttemptError;
 pub use moods::Moods;

@@ -12,11 +12,15 @@ use std::time::Duration;
 
 use super::verdict::{Class, Scope, Step};
 use crate::config::{Account, EnhancedCodes, ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle};
+use crate::message::Address;
 use crate::schedule::Throttle;
 use crate::signin::Advice;
 use crate::smtp::{Reply, ReplyParser};
 use crate::store::{Hold, HoldCause};
 
+/// What to do about a reply that no row knows, once somebody does.
+const TEACH: &str =
+    "once you know what it means, tell the relay with a [[reply]] in its configuration (docs/replies.md)";
 /// Words of ours in the place of a reply that never came; no server says them.
 const OURS: &str = "xoauth2-relay: ";
 /// The most characters of a reply that are repeated in an advice.
@@ -24,6 +28,20 @@ const MAX_QUOTE: usize = 300;
 /// Where a reply may have come whose place is not known, the likeliest first.
 const LIKELY: [Step; 8] =
     [Step::DataEnd, Step::Rcpt, Step::Mail, Step::Data, Step::Auth, Step::Greeting, Step::Ehlo, Step::StartTls];
+
+/// What is named as the thing to type where nothing is to be done: it shows how things stand.
+pub const STATUS: &str = "xoauth2-relay status";
+/// In a command, where neither the reply nor the message says whom it was sent as.
+const SOMEBODY: &str = "\"the address in From\"";
+
+/// The message that a reply is about, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    /// Its id.
+    pub id: Option<&'a str>,
+    /// Whom it was sent as: a refusal of the sender that names nobody means this one.
+    pub sender: Option<&'a Address>,
+}
 
 /// One row: a reply that has all that the row names, and what it means.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,19 +134,18 @@ impl Row {
     }
 
     /// The sentence and the command for this account and this reply.
-    fn advice(&self, account: &Account, reply: &str, id: Option<&str>) -> Advice {
+    fn advice(&self, account: &Account, reply: &str, about: About<'_>) -> Advice {
+        let sender = sender_in(reply).or_else(|| about.sender.map(Address::as_str).filter(|sender| is_plain(sender)));
         let fill = |text: &str| {
             let text = text.replace("{mailbox}", account.mailbox.as_str()).replace("{login}", account.login.as_str());
             let text = text.replace("{client_id}", &account.client_id).replace("{smtp}", &account.smtp.to_string());
-            text.replace("{id}", id.unwrap_or("ID")).replace("{sender}", sender_in(reply).unwrap_or("SENDER"))
+            text.replace("{id}", about.id.unwrap_or("ID")).replace("{sender}", sender.unwrap_or(SOMEBODY))
         };
         let own = if self.is_own() { " (your own rule)" } else { "" };
         let command = self.command.as_deref().map_or_else(|| STATUS.to_owned(), fill);
         Advice { sentence: fill(&self.sentence) + own, command }
     }
 }
-
-const STATUS: &str = "xoauth2-relay status";
 
 impl From<&ReplyRule> for Row {
     fn from(rule: &ReplyRule) -> Self {
@@ -157,13 +174,27 @@ pub(super) fn deciding(own: &[ReplyRule], step: Step, reply: &Reply) -> Option<A
     own.or_else(|| table::rows().iter().find(|row| row.fits(step, &said)).cloned())
 }
 
-/// What the reply of the last try means, and what to do about it: for a recipient that waits or was refused. `id` is the message's.
+/// What the reply of the last try means, and what to do about it: for a recipient that waits or was refused.
 ///
 /// `None` for what is no reply, such as a failure in our own words: that says itself what it is.
-pub fn explain(own: &[ReplyRule], reply: &str, account: &Account, id: Option<&str>) -> Option<Advice> {
+pub fn explain(own: &[ReplyRule], reply: &str, account: &Account, about: About<'_>) -> Option<Advice> {
     let parsed = parse(reply).filter(|parsed| !parsed.is_positive())?;
     let row = LIKELY.iter().find_map(|step| understood(own, *step, &parsed));
-    Some(row.map_or_else(|| unknown(&parsed), |row| row.advice(account, reply, id)))
+    Some(row.map_or_else(|| to_be_taught(&parsed), |row| row.advice(account, reply, about)))
+}
+
+/// About a reply of which only somebody else knows what it means.
+fn to_be_taught(reply: &Reply) -> Advice {
+    let waits = if reply.is_permanent() { "" } else { "nothing for now, it is tried again; " };
+    Advice { command: format!("{waits}{TEACH}"), ..unknown(reply) }
+}
+
+/// Whether a refusal of the sender does not say whom it means, so that [`About::sender`] is needed to explain it.
+pub fn lacks_sender(own: &[ReplyRule], reply: &str) -> bool {
+    let Some(parsed) = parse(reply).filter(|_| sender_in(reply).is_none()) else { return false };
+    let row = LIKELY.iter().find_map(|step| understood(own, *step, &parsed));
+    let texts = row.as_ref().map(|row| [Some(row.sentence.as_str()), row.command.as_deref()]);
+    texts.is_some_and(|texts| texts.into_iter().flatten().any(|text| text.contains("{sender}")))
 }
 
 /// What the reply that holds an account means, and what to do about it. `None`: no reply holds it.
@@ -173,7 +204,7 @@ pub fn explain_hold(own: &[ReplyRule], hold: &Hold, account: &Account) -> Option
     let steps = if hold.cause == HoldCause::Login { [Step::Auth, Step::DataEnd] } else { [Step::DataEnd, Step::Auth] };
     let rows = steps.iter().chain(&LIKELY).filter_map(|step| understood(own, *step, &parsed));
     if let Some(row) = rows.into_iter().find(|row| matches!(row.class, Class::Held(_))) {
-        return Some(row.advice(account, reply, None));
+        return Some(row.advice(account, reply, About::default()));
     }
     let command = format!("change what the reply names, then: xoauth2-relay account release {}", account.mailbox);
     Some(Advice { command, ..unknown(&parsed) })
@@ -225,10 +256,14 @@ pub(super) fn is_ours(reply: &Reply) -> bool {
 /// Whom a reply says the mailbox may not send as. It comes from the network and goes into a command: nothing but a plain address.
 fn sender_in(reply: &str) -> Option<&str> {
     let (_, rest) = reply.split_once("not allowed to send as ")?;
-    let address = rest.split([';', ' ', '\n']).next()?;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@');
-    let is_address = address.len() <= 254 && address.matches('@').count() == 1 && address.chars().all(is_plain);
-    (is_address && !address.starts_with(['@', '-']) && !address.ends_with('@')).then_some(address)
+    rest.split([';', ' ', '\n']).next().filter(|address| is_plain(address))
+}
+
+/// Whether an address can stand in a command whatever shell reads it.
+fn is_plain(address: &str) -> bool {
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '@');
+    let is_address = address.len() <= 254 && address.matches('@').count() == 1 && address.chars().all(is_harmless);
+    is_address && !address.starts_with(['@', '-']) && !address.ends_with('@')
 }
 
 /// What of a reply is compared.

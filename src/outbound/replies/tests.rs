@@ -255,7 +255,7 @@ fn the_administrators_rows_come_first_and_are_said_to_be_theirs() {
     let passing = read("450 4.9.7 never");
     assert_eq!(judge_with(&own, Step::Rcpt, &passing).class, Class::Refused, "whoever writes it means it");
     assert_eq!(judge_with(&own, Step::Auth, &passing).class, Class::Later, "no message is there to be refused");
-    let told = explain(&own, "450 4.9.7 never", &account(), Some("XYZ")).unwrap();
+    let told = explain(&own, "450 4.9.7 never", &account(), About { id: Some("XYZ"), sender: None }).unwrap();
     assert_eq!(told.sentence, "Never: ask lms@contoso.com (your own rule)");
     assert_eq!(told.command, "ask lms@contoso.com about XYZ");
     let slow = judge_with(&own, Step::Auth, &read("550 please\ngo SLOW".replace('\n', " ").as_str()));
@@ -302,17 +302,24 @@ fn a_recipients_reply_is_explained_wherever_it_came() {
     for (id, _, text, cells) in
         wordings().into_iter().filter(|(_, _, _, cells)| !matches!(cells[0], "accepted" | "goodbye"))
     {
-        let told = explain(&[], text, &account(), None).unwrap();
+        let told = explain(&[], text, &account(), About::default()).unwrap();
         // Where a reply came is not written beside it: what is said of MRH1 holds for PRX4 too.
-        let command = cells[5].replace("-UserId lms@", "-UserId person@");
+        let command = cells[5].replace("-UserId lms@", "-UserId person@").replace("-Trustee lms@", "-Trustee person@");
+        // Nobody says here whom the message is from.
+        let command =
+            command.replace("-Identity lms@contoso.com -Trustee", "-Identity \"the address in From\" -Trustee");
         assert!(told.command.starts_with(command.trim_end()), "{id}: {told}");
     }
-    let told = explain(&[], "554 5.2.0 STOREDRV.Submission.Exception:BrandNew; hm", &account(), None).unwrap();
+    let told =
+        explain(&[], "554 5.2.0 STOREDRV.Submission.Exception:BrandNew; hm", &account(), About::default()).unwrap();
     assert!(told.sentence.contains("unknown to this version; the server says \"5.2.0 STOREDRV"), "{told}");
+    assert!(told.command.starts_with("once you know") && told.command.contains("[[reply]]"), "{told}");
+    let passing = explain(&[], "451 4.3.0 later", &account(), About::default()).unwrap();
+    assert!(passing.command.starts_with("nothing for now, it is tried again; once you know"), "{passing}");
     for text in ["", "no access token: x", "250 2.0.0 OK", "451 4.4.2 xoauth2-relay: lost the connection", "99 x"] {
-        assert_eq!(explain(&[], text, &account(), None), None, "{text}");
+        assert_eq!(explain(&[], text, &account(), About::default()), None, "{text}");
     }
-    let long = explain(&[], &format!("554 {}", "ü".repeat(900)), &account(), None).unwrap();
+    let long = explain(&[], &format!("554 {}", "ü".repeat(900)), &account(), About::default()).unwrap();
     assert!(long.sentence.chars().count() < 400 && long.sentence.contains('…'), "{long}");
 }
 
@@ -320,12 +327,27 @@ fn a_recipients_reply_is_explained_wherever_it_came() {
 fn only_a_plain_address_gets_from_a_reply_into_a_command() {
     let said = |sender: &str| {
         let reply = format!("554 5.2.252 SendAsDenied; lms@contoso.com not allowed to send as {sender}; STOREDRV");
-        explain(&[], &reply, &account(), None).unwrap().command
+        explain(&[], &reply, &account(), About::default()).unwrap().command
     };
     assert!(said("a.b+c@contoso.com").starts_with("Add-RecipientPermission -Identity a.b+c@contoso.com "));
     for sender in ["x@y$(rm)", "`x`@y", "x", "@", "-x@y", "a@b@c", "x@y'", "\"a b\"@c", ""] {
-        assert!(said(sender).starts_with("Add-RecipientPermission -Identity SENDER "), "{sender}");
+        let nobody = "Add-RecipientPermission -Identity \"the address in From\" -Trustee person@contoso.com ";
+        assert!(said(sender).starts_with(nobody), "{sender}: {}", said(sender));
     }
+}
+
+#[test]
+fn a_refusal_of_the_sender_that_names_nobody_means_whom_the_mail_is_from() {
+    let silent = "550 5.7.60 SMTP; Client does not have permissions to send as this sender";
+    let told = |reply: &str, sender: &str| {
+        let sender = Address::parse(sender).unwrap();
+        explain(&[], reply, &account(), About { id: None, sender: Some(&sender) }).unwrap().command
+    };
+    assert!(told(silent, "dean@contoso.com").contains("-Identity dean@contoso.com "));
+    assert!(told(silent, "\"$(rm)\"@contoso.com").contains("-Identity \"the address in From\" "));
+    let named = "554 5.2.252 SendAsDenied; lms@contoso.com not allowed to send as noreply@contoso.com; STOREDRV";
+    assert!(told(named, "dean@contoso.com").contains("-Identity noreply@contoso.com "), "the server knows better");
+    assert!(lacks_sender(&[], silent) && !lacks_sender(&[], named) && !lacks_sender(&[], "550 5.4.1 no"));
 }
 
 #[test]
@@ -339,7 +361,7 @@ fn every_row_is_whole_and_speaks_plainly() {
         assert!(row.unnumbered.is_empty() || (row.enhanced.is_some() && row.words.is_empty()), "{id}");
         assert!(row.sentence.starts_with(|c: char| c.is_ascii_uppercase()) && !row.sentence.ends_with('.'), "{id}");
         assert!(!row.what().contains(['{', '}']), "{id}: goes into the journal as it is");
-        let told = row.advice(&account(), "", Some("1"));
+        let told = row.advice(&account(), "", About { id: Some("1"), sender: None });
         assert!(!format!("{told}").contains(['{', '}']), "{id}: {told}");
         assert!(row.class != Class::Refused || matches!(row.scope, Scope::Recipient | Scope::Message), "{id}");
         assert!(!matches!((row.class, row.scope), (Class::Held(_), Scope::Recipient | Scope::Message)), "{id}");
@@ -360,7 +382,7 @@ proptest! {
         let verdict = judge(STEPS[step], &reply);
         prop_assert!(reply.is_permanent() || verdict.class != Class::Refused);
         prop_assert!(STEPS[step].is_about_a_message() || verdict.class != Class::Refused);
-        let _ = (verdict.meaning(), explain(&[], &reply.to_string(), &account(), None));
+        let _ = (verdict.meaning(), explain(&[], &reply.to_string(), &account(), About::default()));
         let _ = explain_hold(&[], &hold(HoldCause::Login, &reply.to_string()), &account());
     }
 }
