@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::trouble::{Cause, Kind, Severity, Trouble};
 use crate::message::Address;
 use crate::ops::expiry::{Expiring, Expiry};
-use crate::ops::{AccountStatus, HoldView, Status};
+use crate::ops::{AccountStatus, HoldView, STATUS, Status};
 use crate::store::HoldCause;
 
 /// A new account is being set up by somebody who knows that it is not signed in yet.
@@ -142,7 +142,19 @@ fn held(account: &AccountStatus, hold: &HoldView, mailbox: &Address) -> Trouble 
         waiting: Some(account.queue.waiting),
         error: hold.reply.clone().or_else(|| hold.error.clone()),
         codes: hold.codes.clone(),
-        todo: hold.remedy.clone(),
+        todo: to_do(hold),
+    }
+}
+
+/// What passes by itself is told with the time at which it may have passed.
+fn to_do(hold: &HoldView) -> String {
+    match hold.probe_at {
+        _ if hold.remedy != STATUS => hold.remedy.clone(),
+        Some(at) => {
+            let at = at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z");
+            format!("Nothing: it is tried again by itself, the next time at {at}")
+        }
+        None => "Nothing: it is tried again by itself".to_owned(),
     }
 }
 

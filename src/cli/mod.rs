@@ -129,6 +129,9 @@ enum Queue {
     /// Try messages now, dead letters too
     Retry(Which),
     /// Let messages travel in another lane: urgent, normal or bulk
+    #[command(
+        override_usage = "xoauth2-relay queue lane <LANE> <ID|--all|--dead|--held|--app <NAME>|--account <MAILBOX>>"
+    )]
     Lane {
         /// Which lane
         #[arg(value_name = "LANE", value_parser = lane)]
@@ -310,19 +313,17 @@ async fn queue(client: &Client, command: Queue) -> anyhow::Result<ExitCode> {
             print(&output, &details, || show::details(&details))
         }
         Queue::Retry(which) => {
-            println!(
-                "{} due now, once the account and the pace allow",
-                show::count(client.queue_retry(&which.into()).await?, "message")
-            );
+            let retried = client.queue_retry(&which.into()).await?;
+            println!("{}", show::counted(retried, "due now, once the account and the pace allow"));
             Ok(ExitCode::SUCCESS)
         }
         Queue::Lane { lane, which } => {
             let order = LaneOrder { which: which.into(), lane };
-            println!("{} in the lane {lane} now", show::count(client.queue_lane(&order).await?, "message"));
+            println!("{}", show::counted(client.queue_lane(&order).await?, &format!("in the lane {lane} now")));
             Ok(ExitCode::SUCCESS)
         }
         Queue::Delete(which) => {
-            println!("{} deleted", show::count(client.queue_delete(&which.into()).await?, "message"));
+            println!("{}", show::counted(client.queue_delete(&which.into()).await?, "deleted"));
             Ok(ExitCode::SUCCESS)
         }
         Queue::Order(order) => order::run(client, order).await,

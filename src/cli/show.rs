@@ -7,14 +7,13 @@ use mail_parser::HeaderValue;
 use mail_parser::parsers::MessageStream;
 
 pub(super) use super::standing::{account, status};
+use super::when::localised;
 pub(super) use super::when::time;
 use crate::message::Address;
 use crate::ops::{
-    AccountView, AlertTested, MessageDetail, MessageView, Ordered, RecipientView, ReleaseOrder, Released, Tested,
+    AccountView, AlertTested, HoldView, JournalView, MessageDetail, MessageView, Ordered, RecipientView, ReleaseOrder,
+    Released, STATUS, Tested,
 };
-
-/// What the relay names as the thing to type where nothing is to be done.
-pub(super) const STATUS: &str = "xoauth2-relay status";
 
 /// `1 message`, `2 messages`.
 pub(super) fn count(number: usize, noun: &str) -> String {
@@ -99,10 +98,15 @@ pub(super) fn details(details: &[MessageDetail]) -> String {
         recipients(&mut text, message);
         let _ = writeln!(text, "  journal:");
         for entry in &detail.journal {
-            let _ = writeln!(text, "    {}  {}", time(entry.at), printable(&entry.text));
+            let _ = writeln!(text, "    {}", journal_line(entry));
         }
     }
     text
+}
+
+/// `2026-11-21 10:00:00  accepted …`
+pub(super) fn journal_line(entry: &JournalView) -> String {
+    format!("{}  {}", time(entry.at), printable(&localised(&entry.text, entry.at)))
 }
 
 /// Each recipient; what a reply means and what to do about it stands below the last of those in a row that it is said of.
@@ -118,8 +122,9 @@ fn recipients(text: &mut String, message: &MessageView) {
         if message.recipients.get(n + 1).is_some_and(|next| is_said_alike(next, recipient)) {
             continue;
         }
-        let remedy = recipient.remedy.as_ref().filter(|remedy| **remedy != STATUS && **remedy != shown);
-        for (name, value) in [("why", recipient.meaning.as_ref()), ("to do", remedy)] {
+        let remedy = recipient.remedy.as_deref().filter(|remedy| *remedy != STATUS && *remedy != shown);
+        let why = recipient.meaning.as_deref().or_else(|| in_our_words(recipient));
+        for (name, value) in [("why", why), ("to do", remedy)] {
             if let Some(value) = value {
                 let _ = writeln!(text, "    {name}: {}", printable(value));
             }
@@ -128,7 +133,17 @@ fn recipients(text: &mut String, message: &MessageView) {
 }
 
 fn is_said_alike(one: &RecipientView, other: &RecipientView) -> bool {
-    one.state == other.state && one.meaning == other.meaning && one.remedy == other.remedy
+    one.state == other.state
+        && (&one.meaning, &one.remedy, in_our_words(one)) == (&other.meaning, &other.remedy, in_our_words(other))
+}
+
+/// What the relay itself has written in the place of a reply: that needs no explanation.
+fn in_our_words(recipient: &RecipientView) -> Option<&str> {
+    let reply = recipient.reply.as_deref().filter(|_| recipient.state != "accepted")?;
+    match reply.split_once("xoauth2-relay: ") {
+        Some((_, words)) => Some(words),
+        None => Some(reply).filter(|reply| !reply.starts_with(|c: char| c.is_ascii_digit()) && !reply.is_empty()),
+    }
 }
 
 /// A state as people read it: `in doubt` rather than `in_doubt`.
@@ -142,22 +157,39 @@ pub(super) fn accounts(accounts: &[AccountView]) -> String {
     for account in accounts {
         let state = match &account.hold {
             Some(hold) => format!("HELD: {}", hold.text),
-            None if account.signed_in || account.grant == "none" => "good".to_owned(),
-            None if account.grant == "application" => "no access token yet".to_owned(),
-            None => "not signed in".to_owned(),
+            None => match &account.pause {
+                Some(pause) => format!("pausing: {}", printable(&pause.error)),
+                None if account.signed_in || account.grant == "none" => "good".to_owned(),
+                None if account.grant == "application" => "no access token yet".to_owned(),
+                None => "not signed in".to_owned(),
+            },
         };
         let waiting = account.waiting;
         let _ = writeln!(text, "{}  {state}  {waiting} waiting  through {}", account.mailbox, account.smtp);
         if let Some(hold) = &account.hold {
-            let _ = writeln!(text, "    to do: {}", hold.remedy);
+            let _ = writeln!(text, "    to do: {}", to_do(hold));
         }
     }
     text
 }
 
+/// What an administrator does about a hold.
+pub(super) fn to_do(hold: &HoldView) -> &str {
+    if hold.remedy == STATUS { "nothing: it is tried again by itself" } else { &hold.remedy }
+}
+
+/// `2 messages deleted`; or that the order was for none.
+pub(super) fn counted(number: usize, done: &str) -> String {
+    match number {
+        0 => "nothing was done: there is no such message; `xoauth2-relay queue list` shows what there is".to_owned(),
+        number => format!("{} {done}", count(number, "message")),
+    }
+}
+
 /// What came of an order about messages: what was done to how many, and what was left as it is.
 pub(super) fn ordered(ordered: &Ordered, done: &str) -> String {
-    let mut text = format!("{} {done}\n", count(ordered.done, "message"));
+    let mut text =
+        if ordered.left.is_empty() || ordered.done > 0 { counted(ordered.done, done) + "\n" } else { String::new() };
     for left in &ordered.left {
         let _ = writeln!(text, "{} {}", left.id, printable(&left.why));
     }
@@ -207,10 +239,19 @@ pub(super) fn tested(tested: &Tested) -> String {
     let said = reply.as_deref().unwrap_or("nothing yet");
     match tested.state.as_str() {
         "accepted" => format!("accepted by Exchange through {}: {said}", tested.account),
-        "refused" => format!("REFUSED by Exchange through {}: {said}", tested.account),
+        "refused" => format!(
+            "REFUSED by Exchange through {}: {said}\nWhat that means, and what to do: xoauth2-relay queue show {}",
+            tested.account, tested.id
+        ),
+        // The account is at fault.
+        "held" => format!(
+            "not sent yet (held): {said}\nThe mail is in the queue as {}. What to do: xoauth2-relay account show {}",
+            tested.id, tested.account
+        ),
         state => format!(
-            "not sent yet ({state}): {said}\nThe mail is in the queue as {}; see `xoauth2-relay status`.",
-            tested.id
+            "not sent yet ({}): {said}\nThe mail is in the queue as {id}. How it goes on: xoauth2-relay queue show {id}",
+            in_words(state),
+            id = tested.id
         ),
     }
 }
@@ -220,7 +261,6 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::ops::{JournalView, RecipientView};
 
     fn message() -> MessageView {
         MessageView {
@@ -292,6 +332,12 @@ mod tests {
             notify: None,
             orcpt: None,
         };
+        let ours = |address: &str, state: &str, reply: &str| RecipientView {
+            reply: Some(reply.to_owned()),
+            meaning: None,
+            remedy: None,
+            ..recipient(address, state, "", "")
+        };
         let unblock = "Remove-BlockedSenderAddress";
         let message = MessageView {
             state: "in_doubt".to_owned(),
@@ -301,6 +347,9 @@ mod tests {
                 recipient("b@example.com", "held", "Blocked", unblock),
                 recipient("c@example.com", "in_doubt", "It passes by itself", "xoauth2-relay status"),
                 recipient("d@example.com", "refused", "Nobody has this address", "xoauth2-relay queue show 1"),
+                ours("e@example.com", "waiting", "no access token: no answer"),
+                ours("f@example.com", "held", "451 4.4.2 xoauth2-relay: lost the connection"),
+                ours("g@example.com", "accepted", "250 2.0.0 OK"),
             ],
             ..message()
         };
@@ -308,7 +357,7 @@ mod tests {
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].contains("  in doubt  ") && lines[0].ends_with("  “Prüfung 1”"), "{shown}");
         assert_eq!(
-            lines[lines.len() - 9..],
+            lines[lines.len() - 14..],
             [
                 "  a@example.com held",
                 "  b@example.com held",
@@ -318,6 +367,11 @@ mod tests {
                 "    why: It passes by itself",
                 "  d@example.com refused",
                 "    why: Nobody has this address",
+                "  e@example.com waiting",
+                "    why: no access token: no answer",
+                "  f@example.com held",
+                "    why: lost the connection",
+                "  g@example.com accepted",
                 "  journal:",
             ]
         );

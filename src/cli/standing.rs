@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::show::{STATUS, count, printable};
+use super::show::{count, journal_line, printable, to_do};
 use super::when::{both, clock, days, distance, time};
 use crate::ops::{
-    AccountDetail, AccountStatus, ExpiryView, ForecastView, HoldView, PaceView, QueueCounts, SignInView, SlowdownView,
-    Status, grouped,
+    AccountDetail, AccountStatus, ExpiryView, ForecastView, HoldView, PaceView, QueueCounts, STATUS, SignInView,
+    SlowdownView, Status, grouped,
 };
 
 /// The names in front of the lines are made as wide as the longest one.
@@ -50,7 +50,9 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
     }
     for removed in &status.removed_accounts {
         let queue = counts(&removed.queue, now);
-        let mut sheet = Sheet { text: format!("\n{}: HELD, no longer in the configuration\n", removed.mailbox) };
+        // Dead letters alone wait for nothing.
+        let held = if removed.queue.waiting + removed.queue.held > 0 { "HELD, " } else { "" };
+        let mut sheet = Sheet { text: format!("\n{}: {held}no longer in the configuration\n", removed.mailbox) };
         let elsewhere = format!("xoauth2-relay queue move --to MAILBOX --account {}", removed.mailbox);
         sheet.line(
             "to do",
@@ -62,10 +64,14 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
     for expiry in &status.expires {
         let _ = writeln!(text, "\nends: {}", ends(expiry, now));
     }
-    let by_itself = status.queue.held.saturating_sub(status.queue.held_by_rule);
+    // What was set aside on purpose is counted with its account.
+    let by_itself = status.queue.held.saturating_sub(status.queue.held_by_rule + status.queue.held_by_order);
     if by_itself > 0 {
         let held = count(usize::try_from(by_itself).unwrap_or(usize::MAX), "message");
-        let _ = writeln!(text, "\n{held} held one by one: `xoauth2-relay queue show ID` says why and what to do");
+        let _ = writeln!(
+            text,
+            "\n{held} held one by one: see `xoauth2-relay queue list`, and `queue show ID` for why and what to do"
+        );
     }
     if status.queue.dead > 0 {
         let dead = count(usize::try_from(status.queue.dead).unwrap_or(usize::MAX), "dead letter");
@@ -109,7 +115,7 @@ pub(in crate::cli) fn account(detail: &AccountDetail, now: Timestamp) -> String 
         let _ = writeln!(text, "\n  what happened to it lately:");
     }
     for entry in &detail.journal {
-        let _ = writeln!(text, "    {}  {}", time(entry.at), printable(&entry.text));
+        let _ = writeln!(text, "    {}", journal_line(entry));
     }
     text
 }
@@ -122,7 +128,7 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
     };
     let mut sheet = Sheet { text: format!("{}: {state}\n", account.mailbox) };
     if let Some(hold) = &account.hold {
-        hold_lines(&mut sheet, hold, now);
+        hold_lines(&mut sheet, hold, &account.mailbox, now);
     } else if let Some(pause) = &account.pause {
         sheet.line("because", &pause.error);
         sheet.line("next try", &both(pause.until, now));
@@ -151,17 +157,20 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
     sheet.text
 }
 
-fn hold_lines(sheet: &mut Sheet, hold: &HoldView, now: Timestamp) {
+fn hold_lines(sheet: &mut Sheet, hold: &HoldView, mailbox: &str, now: Timestamp) {
     sheet.line("why", &hold.text);
     // That nobody has signed in was nobody's answer.
     let said = hold.reply.iter().chain(&hold.error).filter(|_| hold.cause != "not_signed_in");
     for (n, said) in said.enumerate() {
         sheet.line(if n == 0 { "answer" } else { "" }, said);
     }
-    let remedy = if hold.remedy == STATUS { "nothing: it is tried again by itself" } else { &hold.remedy };
-    sheet.line("to do", remedy);
+    sheet.line("to do", to_do(hold));
     if let Some(at) = hold.probe_at {
-        sheet.line("next try", &format!("{}, by itself", both(at, now)));
+        // Whoever has just mended something need not wait.
+        let release = format!("xoauth2-relay account release {mailbox}");
+        let is_told = hold.remedy == STATUS || hold.remedy.contains(&release);
+        let at_once = if is_told { String::new() } else { format!("; at once with: {release}") };
+        sheet.line("next try", &format!("{}, by itself{at_once}", both(at, now)));
     }
 }
 
@@ -169,7 +178,10 @@ fn pace_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     let pace = &account.pace;
     let used = format!(
         "{} of {} messages in the last minute, {} of {} recipients in the last 24 hours",
-        pace.last_minute, pace.messages_per_minute, pace.last_day, pace.recipients_per_day
+        pace.last_minute,
+        pace.messages_per_minute,
+        grouped(pace.last_day),
+        grouped(u64::from(pace.recipients_per_day))
     );
     sheet.line("pace", &used);
     let who = if account.provider == "microsoft" { "Exchange" } else { "the mail server" };

@@ -42,6 +42,24 @@ pub(super) fn days(day: Date, today: Date) -> String {
     }
 }
 
+/// A line of the journal as people read it: the times that the relay has named in it are those of this machine, the day only if it is another
+/// one than `at`'s. Whatever a server has said stays word for word.
+pub(super) fn localised(text: &str, at: Timestamp) -> String {
+    /// What stands before such a time.
+    const NAMED: [&str; 3] = ["next try at ", "next try from ", "is told of it at "];
+    let mut text = text.to_owned();
+    for words in NAMED {
+        let Some((before, behind)) = text.rsplit_once(words) else { continue };
+        let Some(end) = behind.find('Z').map(|zone| zone + 1) else { continue };
+        let Ok(named) = behind[..end].parse::<Timestamp>() else { continue };
+        let zone = TimeZone::system;
+        let is_same_day = named.to_zoned(zone()).date() == at.to_zoned(zone()).date();
+        let format = if is_same_day { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+        text = format!("{before}{words}{}{}", named.to_zoned(zone()).strftime(format), &behind[end..]);
+    }
+    text
+}
+
 /// The largest unit that there are two of, so that nothing is off by more than a third; below two minutes seconds.
 fn span(seconds: u64) -> Option<String> {
     const UNITS: [(u64, &str); 5] =
@@ -68,6 +86,23 @@ mod tests {
             ("2025-11-21", "365 days ago"),
         ] {
             assert_eq!(days(day.parse().unwrap(), today), told);
+        }
+    }
+
+    #[test]
+    fn times_in_the_journal_are_those_of_this_machine_and_a_servers_stay_as_they_are() {
+        let at: Timestamp = "2026-11-21T15:54:51Z".parse().unwrap();
+        let said = "450 4.7.0 try again at 2026-11-21T16:00:00Z [AM5.outlook.com 2026-11-21T15:54:51.123Z 08DC]";
+        let line =
+            |when: &str| format!("try 1 through lms@contoso.com: you@example.com not yet: {said}; next try {when}");
+        let soon: Timestamp = "2026-11-21T15:55:51.123Z".parse().unwrap();
+        let zoned = soon.to_zoned(TimeZone::system());
+        let told = localised(&line(&format!("at {soon}")), at);
+        assert_eq!(told, line(&format!("at {}", zoned.strftime("%H:%M:%S"))));
+        let told = localised(&line(&format!("from {soon} on; more")), at - std::time::Duration::from_hours(48));
+        assert_eq!(told, line(&format!("from {} on; more", zoned.strftime("%Y-%m-%d %H:%M:%S"))));
+        for text in ["next try at noon", "next try at Z", "next try at ", "2026-11-21T15:55:51.123Z"] {
+            assert_eq!(localised(text, at), text);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::status::{AccountStatus, HoldView};
+use super::status::{AccountStatus, HoldView, PauseView};
 use super::{JournalView, Ops, OpsError, Selection};
 use crate::message::Address;
 use crate::schedule::Event;
@@ -30,6 +30,9 @@ pub struct AccountView {
     pub signed_in: bool,
     /// The hold, if there is one.
     pub hold: Option<HoldView>,
+    /// Why it pauses, if it does.
+    #[serde(default)]
+    pub pause: Option<PauseView>,
     /// Messages that wait.
     pub waiting: u64,
 }
@@ -102,6 +105,7 @@ impl Ops {
             send_as: account.send_as.iter().map(Address::to_string).collect(),
             signed_in: status.sign_in.is_some(),
             hold: status.hold,
+            pause: status.pause,
             waiting: status.queue.waiting,
         });
         Ok(views.collect())

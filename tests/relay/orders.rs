@@ -225,7 +225,7 @@ async fn a_release_sends_only_what_is_new_enough_and_loses_nothing() {
         let id = &site.ids()[0];
         assert!(site.says(&["queue", "hold", id]).starts_with("1 message held until"));
         let said = site.says(&["queue", "hold", id]);
-        assert_eq!(said, format!("0 messages held until `xoauth2-relay queue release`\n{id} is held already\n"));
+        assert_eq!(said, format!("{id} is held already\n"));
         assert!(site.says(&["queue", "release", "--app", "default"]).starts_with("1 message released"));
         assert!(
             site.fails(&["queue", "readdress", id, "--from", "a@example.com", "--to", "b@example.com"]).contains(id)

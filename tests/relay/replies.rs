@@ -143,7 +143,12 @@ async fn held(rig: &Rig, case: &Case) {
     let status = rig.relay.ops().status().await.unwrap();
     let looked = look(&status, &[], true, Timestamp::now());
     let [alert] = looked.troubles.as_slice() else { panic!("{name}: {:?}", looked.troubles) };
-    assert_eq!((&alert.text, &alert.todo), (&hold.text, &hold.remedy), "{name}");
+    assert_eq!(alert.text, hold.text, "{name}");
+    if hold.remedy == "xoauth2-relay status" {
+        assert!(alert.todo.starts_with("Nothing: it is tried again by itself, the next time at 20"), "{}", alert.todo);
+    } else {
+        assert_eq!(alert.todo, hold.remedy, "{name}");
+    }
     let queue = rig.until_queue(&name, |queue| queue.iter().all(|message| message.state == "held")).await;
     assert!(queue.iter().all(|message| message.tries == 0), "{name}: a hold costs no try: {queue:#?}");
 }
@@ -307,6 +312,8 @@ async fn what_is_in_no_table_waits_until_the_administrator_says_what_it_means() 
         meaning.starts_with("This reply is unknown to this version; the server says \"5.2.0 STOREDRV"),
         "{meaning}"
     );
+    let remedy = unknown.message.recipients[0].remedy.as_deref().unwrap();
+    assert!(remedy.contains("[[reply]]"), "{remedy}");
 
     let rule = "[[reply]]\nphase = [\"data_end\"]\nwords = [\"BrandNewException\"]\nscope = \"message\"\nclass = \"refused\"\n\
                 sentence = \"The new rule of 2027: write shorter mails\"\ncommand = \"xoauth2-relay queue delete {id}\"\n";

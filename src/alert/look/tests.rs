@@ -123,6 +123,16 @@ fn a_dead_sign_in_is_told_at_once_with_the_error_and_what_to_type() {
 }
 
 #[test]
+fn what_passes_by_itself_is_told_with_the_next_try_and_not_with_a_command_that_does_nothing() {
+    let quota = |probe_at| HoldView { remedy: "xoauth2-relay status".to_owned(), probe_at, ..hold(HoldCause::Quota) };
+    let todo = |probe_at| looked(AccountStatus { hold: Some(quota(probe_at)), ..account() }).troubles.remove(0).todo;
+    assert_eq!(todo(None), "Nothing: it is tried again by itself");
+    let at = now() + hours(1);
+    let told = at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M %Z");
+    assert_eq!(todo(Some(at)), format!("Nothing: it is tried again by itself, the next time at {told}"));
+}
+
+#[test]
 fn who_sets_up_or_holds_an_account_knows_it_for_a_while() {
     let of = |cause| kinds(AccountStatus { hold: Some(hold(cause)), ..account() });
     assert_eq!(of(HoldCause::NotSignedIn), [(Kind::Held, SETTING_UP)]);

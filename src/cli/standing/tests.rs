@@ -1,7 +1,7 @@
 //! What an administrator sees.
 
 use super::*;
-use crate::ops::{AccountView, JournalView, LoginView, WarningView};
+use crate::ops::{AccountView, JournalView, LoginView, PauseView, WarningView};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap()
@@ -85,7 +85,8 @@ fn held(mailbox: &str) -> AccountStatus {
 fn of(accounts: Vec<AccountStatus>) -> String {
     let held = accounts.iter().map(|account| account.queue.held).sum();
     let held_by_rule = accounts.iter().map(|account| account.queue.held_by_rule).sum();
-    let queue = QueueCounts { waiting: 14, dead: 1, held, held_by_rule, ..QueueCounts::default() };
+    let held_by_order = accounts.iter().map(|account| account.queue.held_by_order).sum();
+    let queue = QueueCounts { waiting: 14, dead: 1, held, held_by_rule, held_by_order, ..QueueCounts::default() };
     let (version, hostname) = ("1.0".to_owned(), "relay".to_owned());
     let status = Status {
         version,
@@ -132,7 +133,7 @@ lms@contoso.com: HELD since (50 minutes ago)
   warning      This machine's clock is 7 minutes ahead of Microsoft's: set up NTP. Then: timedatectl set-ntp true
   expires      the client secret on (in 164 days)
                the certificate /etc/relay/app.pem on (in 400 days)
-  pace         3 of 30 messages in the last minute, 120 of 10000 recipients in the last 24 hours
+  pace         3 of 30 messages in the last minute, 120 of 10,000 recipients in the last 24 hours
 
 good@contoso.com: good
   queue        0 waiting
@@ -140,7 +141,7 @@ good@contoso.com: good
   renewed      (20 minutes ago), again in 25 minutes
   good until   (in 2 months) at least, even if nothing renews it
   login        Exchange last took it (3 minutes ago)
-  pace         3 of 30 messages in the last minute, 120 of 10000 recipients in the last 24 hours
+  pace         3 of 30 messages in the last minute, 120 of 10,000 recipients in the last 24 hours
 
 1 dead letter: see `xoauth2-relay queue list`, and `queue show ID` for the reason";
     assert_eq!(without_times(&text).join("\n"), expected, "\n{text}");
@@ -207,9 +208,17 @@ fn a_list_has_a_line_for_each_account() {
         send_as: Vec::new(),
         signed_in: true,
         hold: None,
+        pause: None,
         waiting: 2,
     };
-    assert_eq!(crate::cli::show::accounts(&[view]), "lms@contoso.com  good  2 waiting  through smtp:587\n");
+    let list = |view: &AccountView| crate::cli::show::accounts(std::slice::from_ref(view));
+    assert_eq!(list(&view), "lms@contoso.com  good  2 waiting  through smtp:587\n");
+    let hold = held("lms@contoso.com").hold.map(|hold| HoldView { remedy: "xoauth2-relay status".to_owned(), ..hold });
+    let text = list(&AccountView { hold, ..view.clone() });
+    assert!(text.ends_with("\n    to do: nothing: it is tried again by itself\n"), "{text}");
+    let pause = Some(PauseView { until: now(), error: "connection refused".to_owned() });
+    let text = list(&AccountView { pause, ..view });
+    assert_eq!(text, "lms@contoso.com  pausing: connection refused  2 waiting  through smtp:587\n");
 }
 
 #[test]
@@ -259,12 +268,14 @@ fn where_nothing_is_to_be_done_status_does_not_tell_to_type_status() {
 
 #[test]
 fn messages_that_wait_for_a_person_are_named_and_those_that_a_rule_keeps_back_are_not() {
-    let said = |held, held_by_rule| {
+    let said = |held, held_by_rule, held_by_order| {
         let mut account = good("lms@contoso.com");
-        account.queue = QueueCounts { held, held_by_rule, ..QueueCounts::default() };
+        account.queue = QueueCounts { held, held_by_rule, held_by_order, ..QueueCounts::default() };
         of(vec![account])
     };
-    let line = "1 message held one by one: `xoauth2-relay queue show ID` says why and what to do";
-    assert!(said(3, 2).contains(line), "{}", said(3, 2));
-    assert!(!said(2, 2).contains("says why and what to do"), "{}", said(2, 2));
+    let line = "1 message held one by one: see `xoauth2-relay queue list`, and `queue show ID` for why and what to do";
+    assert!(said(4, 2, 1).contains(line), "{}", said(4, 2, 1));
+    let on_purpose = said(3, 2, 1);
+    assert!(!on_purpose.contains("for why and what to do"), "{on_purpose}");
+    assert!(on_purpose.contains("0 waiting, 1 held by queue hold, 2 held by recipients_allow"), "{on_purpose}");
 }
