@@ -148,6 +148,16 @@ pub enum Outcome {
     Gone,
 }
 
+impl Outcome {
+    /// When the far side saw the message, and how many recipients it counts; `None` if it never saw its end.
+    pub fn sent(&self) -> Option<(Timestamp, u32)> {
+        match self {
+            Self::Answered { sent, .. } | Self::Stopped { sent, .. } => *sent,
+            Self::Unreachable { .. } | Self::Held { .. } | Self::NotDue(_) | Self::Gone => None,
+        }
+    }
+}
+
 /// What a reply means for all the mail of its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {

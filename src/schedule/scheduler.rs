@@ -271,14 +271,31 @@ impl Scheduler {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let sent = match &outcome {
-            Outcome::Answered { sent, .. } | Outcome::Stopped { sent, .. } => *sent,
-            _ => None,
+        self.settle_pace(id, &outcome, now);
+        let was_seen = outcome.sent().is_some();
+        let probed = match self.queues.get_mut(account) {
+            Some(carrier) => {
+                carrier.under_way = carrier.under_way.saturating_sub(1);
+                carrier.gate.answered(id, &outcome, now)
+            }
+            None => Probed::Nothing,
         };
-        // The session may belong to a login that the account no longer has: whoever has it under way lets go of it.
+        let is_known = matches!(probed, Probed::Still(_));
+        self.conclude(account, id, outcome, is_known, now, actions);
+        let is_proven = probed == Probed::Free && was_seen;
+        self.after_probe(account, probed, "released by success: Exchange takes its mail again", now, actions);
+        if is_proven {
+            self.with(account, |queue| queue.gate.trust());
+        }
+    }
+
+    /// What an attempt has used of the pace. The session may belong to a login that the account no longer has: whoever has it under way lets
+    /// go of it.
+    fn settle_pace(&mut self, id: QueueId, outcome: &Outcome, now: Timestamp) {
+        let sent = outcome.sent();
         for pace in self.paces.values_mut().filter(|pace| pace.carries(id)) {
             pace.finish(id, sent);
-            if let Outcome::Answered { throttled, .. } = &outcome {
+            if let Outcome::Answered { throttled, .. } = outcome {
                 match throttled {
                     Some((throttle, said)) => pace.throttled(now, *throttle, said),
                     None if sent.is_some() => pace.taken(now),
@@ -286,13 +303,18 @@ impl Scheduler {
                 }
             }
         }
-        let steps = self.retry.clone();
-        self.with(account, |carrier| carrier.under_way = carrier.under_way.saturating_sub(1));
-        let probed = match self.queues.get_mut(account) {
-            Some(carrier) => carrier.gate.answered(id, &outcome, now),
-            None => Probed::Nothing,
-        };
-        let is_known = matches!(probed, Probed::Still(_));
+    }
+
+    /// The message is in line again if it waits, and what came of it for its carrier. A hold that is known has been looked at by the gate.
+    fn conclude(
+        &mut self,
+        account: &Address,
+        id: QueueId,
+        outcome: Outcome,
+        is_known: bool,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
         match outcome {
             Outcome::Answered { again, .. } => {
                 self.with(account, |carrier| carrier.pause = None);
@@ -308,9 +330,7 @@ impl Scheduler {
             }
             Outcome::Unreachable { again, error, retry_at } => {
                 self.back(account, id, Some(again));
-                self.with(account, |carrier| {
-                    carrier.pause = Some(longer_pause(carrier.pause.take(), &steps, error, retry_at, now));
-                });
+                self.pause(account, error, retry_at, now);
             }
             Outcome::Held { again, hold } => {
                 self.back(account, id, Some(again));
@@ -321,19 +341,17 @@ impl Scheduler {
             Outcome::Stopped { again, stop, .. } => {
                 self.back(account, id, again);
                 match stop {
-                    Stop::Pause { error, retry_at } => self.with(account, |carrier| {
-                        carrier.pause = Some(longer_pause(carrier.pause.take(), &steps, error, retry_at, now));
-                    }),
+                    Stop::Pause { error, retry_at } => self.pause(account, error, retry_at, now),
                     Stop::Hold { hold, of_tenant } if !is_known => self.stop(&hold, of_tenant, actions),
                     Stop::Hold { .. } => {}
                 }
             }
         }
-        let is_proven = probed == Probed::Free && sent.is_some();
-        self.after_probe(account, probed, "released by success: Exchange takes its mail again", now, actions);
-        if is_proven {
-            self.with(account, |queue| queue.gate.trust());
-        }
+    }
+
+    fn pause(&mut self, account: &Address, error: String, retry_at: Option<Timestamp>, now: Timestamp) {
+        let Some(carrier) = self.queues.get_mut(account) else { return };
+        carrier.pause = Some(longer_pause(carrier.pause.take(), &self.retry, error, retry_at, now));
     }
 
     fn throttled(&mut self, account: &Address, throttle: Throttle, said: &str, now: Timestamp) {
