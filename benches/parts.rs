@@ -14,7 +14,7 @@ use xoauth2_relay::config::{App, Config, Environment};
 use xoauth2_relay::lane::{Arrival, Lanes, Way};
 use xoauth2_relay::message::{Body, Headers, Permitted, Policy, QueueId, SenderPolicy, rewrite};
 use xoauth2_relay::outbound::{Step, judge};
-use xoauth2_relay::schedule::{Action, Event, Outcome, Scheduler};
+use xoauth2_relay::schedule::{Action, Counted, Event, Outcome, Scheduler};
 use xoauth2_relay::smtp::{BodyDecoder, Command, DataEncoder, Expect, LineDecoder, Reply, ReplyParser};
 use xoauth2_relay::store::{Change, Flow, FlowHead, Incoming, Store, Waiting};
 
@@ -201,7 +201,7 @@ fn schedule(criterion: &mut Criterion) {
             (next, now) = (next + 1, now + Duration::from_millis(1));
             scheduler.on(Event::Accepted { account: account.clone(), waiting: waiting(next) }, now);
             let id = under_way.pop().expect("something is under way");
-            let outcome = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
+            let outcome = Outcome::Answered { sent: Some(Counted::new(now, 1)), again: None, throttled: None };
             under_way.extend(attempts(scheduler.on(Event::Finished { account: account.clone(), id, outcome }, now)));
         });
     });

@@ -10,6 +10,7 @@ use lettre::message::{Body as TextBody, Mailbox};
 
 use crate::config::Config;
 use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
+use crate::registry;
 use crate::store::Incoming;
 
 /// A mail of our own, composed.
@@ -40,6 +41,7 @@ pub struct OwnMail {
 impl OwnMail {
     /// As the queue takes it.
     pub fn incoming(self, config: &Config) -> Incoming {
+        let outside = registry::is_outside(config, self.app, &self.through, self.to.iter());
         Incoming {
             id: self.id,
             received_at: self.at,
@@ -47,6 +49,7 @@ impl OwnMail {
             account: self.through,
             lane: self.lane,
             lane_why: Some(self.lane_why.to_owned()),
+            outside,
             envelope: Envelope {
                 sender: self.sender,
                 smtputf8: !self.to.iter().all(Address::is_ascii),

@@ -152,6 +152,7 @@ impl Relay {
         watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });
         watcher.over(&door, "the reader of passwords", passwords.run(door.stop.clone()));
         let (listeners, admin) = sockets.serve(&ops, doorkeeper, &door, &watcher);
+        look_outside(&ops, &work);
         tracing::info!(?listeners, %admin, "taking mail");
         let socket = data_dir.path().join(control::SOCKET);
         let config = config_sender;
@@ -198,6 +199,7 @@ impl Relay {
             self.ops.schedule.tell(Event::Held(hold));
         }
         self.ops.schedule.tell(Event::Configured { config: config.clone(), sent });
+        look_outside(&self.ops, &self.work);
         needs_no_sign_in(&self.ops);
         // It is in force: what cannot be counted now, `status` tells later.
         let counts = self.store.counts().await.unwrap_or_else(|error| {
@@ -458,6 +460,24 @@ pub async fn open_shelf(
     let identity = Identity::establish(store.clone(), config.clone(), clock.clone(), machine_mark()).await?;
     let source = KeySource::of(&config.borrow(), environment);
     VaultShelf::open(store.clone(), source, identity).await
+}
+
+/// What a tenant's budget counts may be other mail than when the queue was last looked at.
+fn look_outside(ops: &Ops, work: &Stage) {
+    let (ops, stop) = (ops.clone(), work.stop.clone());
+    work.tasks.spawn(async move {
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = ops.look_outside() => looked,
+        };
+        match looked {
+            Ok(0) => {}
+            Ok(messages) => tracing::info!(messages, "waiting mail was put in line anew by external_recipients_per_day"),
+            Err(error) => {
+                tracing::warn!(%error, "could not put waiting mail in line by external_recipients_per_day; each attempt looks again");
+            }
+        }
+    });
 }
 
 /// What the logins that are wanted have sent while the pace looks back.

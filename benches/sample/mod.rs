@@ -21,6 +21,7 @@ pub fn incoming(body: Bytes) -> Incoming {
         account,
         lane: Lane::Normal,
         lane_why: None,
+        outside: false,
         trace: Trace {
             peer: "127.0.0.1".parse().expect("it is an address"),
             helo: Some("moodle.local".to_owned()),

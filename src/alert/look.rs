@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::trouble::{Cause, Kind, Severity, Trouble};
 use crate::message::Address;
 use crate::ops::expiry::{Expiring, Expiry};
-use crate::ops::{AccountStatus, HoldView, STATUS, Status};
+use crate::ops::{AccountStatus, BudgetView, HoldView, STATUS, Status};
 use crate::store::HoldCause;
 
 /// A new account is being set up by somebody who knows that it is not signed in yet.
@@ -72,6 +72,7 @@ pub fn look(status: &Status, expiries: &[Expiry], has_room: bool, now: Timestamp
         let shares = |other: &&AccountStatus| other.login == account.login && other.pace.is_day_nearly_used();
         let is_first = status.accounts.iter().find(shares).is_some_and(|first| first.mailbox == account.mailbox);
         looked.troubles.extend(day_nearly_used(account, &mailbox).filter(|_| is_first));
+        looked.troubles.extend(budget_nearly_used(account, &status.accounts[..n]));
         looked.accounts.push(mailbox);
     }
     if !has_room {
@@ -303,6 +304,34 @@ fn day_nearly_used(account: &AccountStatus, mailbox: &Address) -> Option<Trouble
              configuration for some of the apps; raise recipients_per_day of {mailbox} if its provider allows it more; or, for mail within \
              the organisation, use Microsoft's High Volume Email. When the queue will be empty: xoauth2-relay status"
         ),
+    })
+}
+
+/// Of all accounts of a tenant once: of the first one that has it.
+fn budget_nearly_used(account: &AccountStatus, earlier: &[AccountStatus]) -> Option<Trouble> {
+    let budget = account.budget.as_ref().filter(|budget| budget.is_nearly_used())?;
+    let is_told = |other: &AccountStatus| other.budget.as_ref().is_some_and(|other| other.is_of_same_tenant(budget));
+    if earlier.iter().any(is_told) {
+        return None;
+    }
+    let BudgetView { tenant, .. } = budget;
+    Some(Trouble {
+        // However each account writes it.
+        cause: Cause { subject: Some(tenant.to_ascii_lowercase()), ..Cause::of_relay(Kind::BudgetNearlyUsed) },
+        severity: Severity::Warning,
+        stage: 0,
+        settles_after: MOMENT,
+        since: None,
+        ends: None,
+        title: format!("{tenant} has nearly used its recipients outside of a day"),
+        text: budget.warning_in_words(),
+        waiting: None,
+        error: None,
+        codes: Vec::new(),
+        todo: "Nothing, if this was a single large mailing: mail waits and then leaves by itself. Otherwise see who sends so much (Exchange \
+               admin center, report Tenant Outbound External Recipients); raise external_recipients_per_day of the [[tenant]] if Microsoft \
+               allows it more, since the limit grows with the licences; or add a domain of the organisation's own that is missing in its domains"
+            .to_owned(),
     })
 }
 

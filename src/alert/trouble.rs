@@ -30,6 +30,8 @@ pub enum Kind {
     ClockSkew,
     /// Most of the recipients that a login may write to in a day are used.
     DayNearlyUsed,
+    /// Most of the recipients outside the organisation are used that a tenant may write to in a day.
+    BudgetNearlyUsed,
     /// Exchange refuses a sender that mail is to leave as.
     SenderRefused,
     /// A part of the relay has failed, and the relay has to be started again.
@@ -37,7 +39,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Held,
         Self::SignInTrouble,
         Self::Unreachable,
@@ -48,6 +50,7 @@ impl Kind {
         Self::ListenerCertificate,
         Self::ClockSkew,
         Self::DayNearlyUsed,
+        Self::BudgetNearlyUsed,
         Self::SenderRefused,
         Self::Broken,
     ];
@@ -65,6 +68,7 @@ impl Kind {
             Self::ListenerCertificate => "listener_certificate",
             Self::ClockSkew => "clock_skew",
             Self::DayNearlyUsed => "day_nearly_used",
+            Self::BudgetNearlyUsed => "budget_nearly_used",
             Self::SenderRefused => "sender_refused",
             Self::Broken => "broken",
         }
@@ -85,7 +89,7 @@ impl Kind {
         match self {
             Self::SignInTrouble | Self::Unreachable | Self::DiskFull | Self::ClockSkew => Duration::from_mins(5),
             // A rolling count goes up and down around a mark: told once a day is enough.
-            Self::DayNearlyUsed => Duration::from_hours(24),
+            Self::DayNearlyUsed | Self::BudgetNearlyUsed => Duration::from_hours(24),
             _ => Duration::ZERO,
         }
     }
@@ -98,7 +102,7 @@ pub struct Cause {
     pub kind: Kind,
     /// The account it is about; `None`: the relay itself.
     pub account: Option<Address>,
-    /// Which one, where there can be several: the file of a certificate.
+    /// Which one, where there can be several: the file of a certificate, a sender, a tenant.
     pub subject: Option<String>,
 }
 
@@ -131,6 +135,10 @@ impl Cause {
             Kind::ClientCertificate => format!("The certificate that signs in {whose} no longer ends soon"),
             Kind::ClockSkew => "This machine's clock is right again".to_owned(),
             Kind::DayNearlyUsed => format!("{whose} has used less than 80 % of its recipients a day for a whole day"),
+            Kind::BudgetNearlyUsed => {
+                let tenant = self.subject.as_deref().unwrap_or("The tenant");
+                format!("{tenant} has used less than 80 % of its recipients outside a day for a whole day")
+            }
             Kind::SenderRefused => {
                 let sender = self.subject.as_deref().unwrap_or("a sender");
                 format!("Exchange no longer refuses mail of {whose} from {sender}")

@@ -196,6 +196,13 @@ fn pace_lines(sheet: &mut Sheet, account: &AccountStatus, now: Timestamp) {
     if pace.is_day_nearly_used() {
         sheet.line("", &format!("warning: {}", pace.day_in_words()));
     }
+    match &account.budget {
+        Some(budget) if budget.is_nearly_used() => {
+            sheet.line("outside", &format!("warning: {}", budget.warning_in_words()));
+        }
+        Some(budget) => sheet.line("outside", &budget.in_words()),
+        None => {}
+    }
 }
 
 /// `empty in about 40 minutes (11:20)`

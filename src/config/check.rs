@@ -13,6 +13,7 @@ mod log;
 mod queue;
 mod reply;
 mod secret;
+mod tenant;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use super::problem::{Place, Problems};
 use super::review::Review;
 use super::section::{Section, choice, parsed, text};
 use super::units::{is_domain, quoted};
-use super::{Account, App, Config, Environment, Listener, ReplyRule, SecretSource, overrides, seen_by_others};
+use super::{Account, App, Config, Environment, Listener, ReplyRule, SecretSource, Tenant, overrides, seen_by_others};
 use crate::message::Address;
 
 /// Reads and checks everything. `file` is the name for messages; relative paths in it start at its folder.
@@ -70,6 +71,7 @@ fn top(root: &Table, review: &mut Review) -> Config {
         data_dir,
         apps: Vec::new(),
         default_app: Arc::new(App::default_app()),
+        tenants: Vec::new(),
         replies: replies(root, review),
         queue: queue::queue(&queue, review),
         admin: admin::admin(&admin, review),
@@ -78,6 +80,7 @@ fn top(root: &Table, review: &mut Review) -> Config {
     };
     postmaster_is_read(&top, &config, review);
     let config = with_apps(config, &listener_sections, &account::mailboxes(&account_sections), root, review);
+    let config = Config { tenants: tenants(&config.accounts, root, review), ..config };
     database(&top, review);
     admin::stands_apart(&config, &admin, review);
     alert::is_read_by_somebody(&config.alert, &config.accounts, &alert, review);
@@ -245,6 +248,18 @@ fn accounts(top: &Section<'_>, sections: &[Section<'_>], data_dir: &Path, review
         }
     }
     accounts.into_iter().flatten().map(Arc::new).collect()
+}
+
+/// Looked at behind the accounts, which name them.
+fn tenants(accounts: &[Arc<Account>], root: &Table, review: &mut Review) -> Vec<Tenant> {
+    let sections = many("tenant", root, review);
+    let all_known = match root.get("account").map(|node| &node.value) {
+        Some(Value::List(items)) => items.len() == accounts.len(),
+        _ => false,
+    };
+    let tenants: Vec<_> = sections.iter().map(|section| tenant::tenant(section, accounts, all_known, review)).collect();
+    tenant::differ(&tenants, &sections, review);
+    tenants.into_iter().flatten().collect()
 }
 
 fn replies(root: &Table, review: &mut Review) -> Vec<ReplyRule> {

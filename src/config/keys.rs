@@ -83,6 +83,7 @@ pub(super) static ROOT: Scope = Scope {
         now("log_format", Form::Text),
         now("listener", Form::Tables),
         now("account", Form::Tables),
+        now("tenant", Form::Tables),
         now("app", Form::Tables),
         now("reply", Form::Tables),
         now("queue", Form::Table),
@@ -139,6 +140,11 @@ pub(super) static ACCOUNT: Scope = Scope {
         now("smtp_tls", Form::Text),
         now("ca_file", Form::Text),
     ],
+};
+
+pub(super) static TENANT: Scope = Scope {
+    heading: "[[tenant]]",
+    keys: &[now("name", Form::Text), now("external_recipients_per_day", Form::Number), now("domains", Form::List)],
 };
 
 pub(super) static APP: Scope = Scope {
@@ -222,13 +228,15 @@ pub(super) static WEBHOOK: Scope =
     Scope { heading: "webhook = [{ … }]", keys: &[now("url", Form::Secret), now("format", Form::Text)] };
 
 /// All of them.
-pub(super) static SCOPES: [&Scope; 9] = [&ROOT, &LISTENER, &ACCOUNT, &APP, &LANE_RULE, &REPLY, &QUEUE, &ADMIN, &ALERT];
+pub(super) static SCOPES: [&Scope; 10] =
+    [&ROOT, &LISTENER, &ACCOUNT, &TENANT, &APP, &LANE_RULE, &REPLY, &QUEUE, &ADMIN, &ALERT];
 
 /// The scope below `[name]` or `[[name]]`.
 pub(super) fn below(name: &str) -> Option<&'static Scope> {
     match name {
         "listener" => Some(&LISTENER),
         "account" => Some(&ACCOUNT),
+        "tenant" => Some(&TENANT),
         "app" => Some(&APP),
         "reply" => Some(&REPLY),
         "queue" => Some(&QUEUE),

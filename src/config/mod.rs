@@ -25,6 +25,7 @@ mod review;
 mod secret;
 mod section;
 mod syntax;
+mod tenant;
 mod units;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use problem::{Place, Problem, Problems};
 pub use reload::Followed;
 pub use reply::{EnhancedCodes, ReplyCause, ReplyClass, ReplyPhase, ReplyRule, ReplyScope, ReplyThrottle};
 pub use secret::{Secret, SecretError, SecretSource};
+pub use tenant::Tenant;
 pub(crate) use units::{duration, is_guid};
 
 use std::fs::File;
@@ -83,6 +85,8 @@ pub struct Config {
     pub apps: Vec<Arc<App>>,
     /// The app of every program that none of these describes.
     pub default_app: Arc<App>,
+    /// What the accounts of an organisation share, where that is configured; each of another name.
+    pub tenants: Vec<Tenant>,
     /// What replies mean, as the administrator says: asked before the shipped table, in this order.
     pub replies: Vec<ReplyRule>,
     /// Retries and keeping.
@@ -120,6 +124,11 @@ impl Config {
     /// The account of this mailbox.
     pub fn account(&self, mailbox: &crate::message::Address) -> Option<&Arc<Account>> {
         self.accounts.iter().find(|account| account.mailbox == *mailbox)
+    }
+
+    /// What is configured for the tenant of this name, in any case.
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.tenants.iter().find(|tenant| tenant.name.eq_ignore_ascii_case(name))
     }
 
     /// The app of this name, as messages carry it.

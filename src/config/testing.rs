@@ -10,6 +10,15 @@ pub fn config(accounts: Vec<Account>) -> Config {
     Config { accounts, ..checked(&account_text("unused@contoso.com", "unused@contoso.com")) }
 }
 
+/// A configuration with these mailboxes of one tenant, and its budget for recipients outside.
+pub fn of_tenant(tenant: &str, mailboxes: &[&str], external_recipients_per_day: u32) -> Config {
+    let text = |mailbox: &&str| format!("{}tenant = \"{tenant}\"\n", account_text(mailbox, mailbox));
+    let accounts: String = mailboxes.iter().map(text).collect();
+    checked(&format!(
+        "{accounts}[[tenant]]\nname = \"{tenant}\"\nexternal_recipients_per_day = {external_recipients_per_day}\n"
+    ))
+}
+
 /// A configuration with one account and this text in front of it.
 pub fn config_with(text: &str) -> Config {
     checked(&format!("{text}\n{}", account_text("lms@contoso.com", "lms@contoso.com")))

@@ -13,6 +13,7 @@ mod random;
 mod replies;
 mod shipped;
 mod smart_hosts;
+mod tenants;
 mod values;
 
 const ACCOUNT: &str = r#"

@@ -24,6 +24,7 @@ use super::wire::{Ended, Stream, Wire};
 use crate::config::{Config, Passwords};
 use crate::lane::{Arrival, Judged, Way};
 use crate::message::Body;
+use crate::registry;
 use crate::smtp::{Expect, LineDecoder, LineError, Reply};
 use crate::store::Incoming;
 
@@ -272,6 +273,8 @@ impl<S: Stream, I: Intake> Connection<S, I> {
         };
         let Judged { lane, why } = self.door.lanes.judge(&received.route.app, &arrival);
         let Received { id, subject, route: Route { app, account }, size, body, .. } = received;
+        let recipients = mail.envelope.recipients.iter().map(|recipient| &recipient.address);
+        let outside = registry::is_outside(config, &app.name, &account.mailbox, recipients);
         let incoming = Incoming {
             id,
             received_at,
@@ -279,6 +282,7 @@ impl<S: Stream, I: Intake> Connection<S, I> {
             account: account.mailbox.clone(),
             lane,
             lane_why: why,
+            outside,
             subject: subject.filter(|_| config.queue.record_subjects),
             envelope: mail.envelope,
             trace: mail.trace,

@@ -47,7 +47,7 @@ impl Intake for QueueIntake {
         let sender = incoming.envelope.sender.clone();
         let recipients = incoming.envelope.recipients.len();
         let due_at = incoming.received_at;
-        let flow = Flow::new(&incoming.app, incoming.lane);
+        let flow = Flow::new(&incoming.app, incoming.lane).to_outside(incoming.outside);
         let file = matches!(incoming.body, Body::File(_)).then(|| incoming.body.clone());
         if let Err(error) = self.store.commit(Change::Accept(Box::new(incoming))).await {
             tracing::error!(%id, %error, "could not keep a message; its sender is told to try again");

@@ -56,6 +56,11 @@ impl Address {
         self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 
+    /// Its domain to compare: A-labels (RFC 5890) in lower case, where there are such.
+    pub fn domain_key(&self) -> String {
+        domain_key(self.domain())
+    }
+
     /// The form in which the store and the maps know it: ASCII letters in lower case.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
@@ -75,6 +80,14 @@ impl Address {
         }
         Self::parse(&format!("{local}@{}", idna::domain_to_ascii(domain).ok()?)).ok()
     }
+}
+
+/// A domain to compare, as [`Address::domain_key`].
+pub fn domain_key(domain: &str) -> String {
+    if domain.is_ascii() {
+        return domain.to_ascii_lowercase();
+    }
+    idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase())
 }
 
 fn check_local_part(local: &str) -> Result<(), char> {

@@ -12,7 +12,7 @@ mod received;
 mod rewrite;
 mod sender;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, domain_key};
 pub use date::date;
 pub use envelope::{Body, Envelope, Protocol, Recipient, Trace};
 pub use headers::{Field, Headers};

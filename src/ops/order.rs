@@ -89,6 +89,7 @@ impl Ops {
         let moved = self.order(order.which.clone(), fits, |ids| Change::Move { ids, account: to.clone(), at }).await;
         // Also when only a part was moved before something failed.
         self.schedule.tell(Event::Changed { account: to.clone() });
+        self.look_outside_after_order().await;
         moved
     }
 
@@ -102,6 +103,7 @@ impl Ops {
                 Err(why) => ordered.left.push(Left { id: stored.id.to_string(), why }),
             }
         }
+        self.look_outside_after_order().await;
         Ok(ordered)
     }
 

@@ -12,8 +12,8 @@ use crate::message::Address;
 use crate::schedule::pace::{Bound, Forecast, Load};
 use crate::schedule::{Standing, Throttle};
 
-/// From this percentage of the day's recipients on there is a warning.
-const WARNING: u64 = 80;
+/// From this percentage of a day's recipients on there is a warning.
+pub(super) const WARNING: u64 = 80;
 
 /// What an account has used of its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +181,7 @@ mod tests {
             last_day: 0,
             slowdowns: Vec::new(),
             outlook: Some(Pace::new(LIMITS).outlook(now())),
+            allowance: None,
             prove_at: now(),
             unproven: None,
         }

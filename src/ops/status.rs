@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::expiry::{Expiry, expiries};
+use super::outside::BudgetView;
 use super::pace::{ForecastView, PaceView, forecasts};
 use super::{Ops, OpsError};
 use crate::config::{Account, Config, Grant, Provider, ReplyRule};
@@ -123,6 +124,9 @@ pub struct AccountStatus {
     pub queue: QueueCounts,
     /// What it has used of its limits.
     pub pace: PaceView,
+    /// What its tenant has used of its budget for recipients outside the organisation; absent where none is configured.
+    #[serde(default)]
+    pub budget: Option<BudgetView>,
     /// When the queue will be empty, if nothing more comes; absent when nothing waits or nothing leaves.
     pub empty_at: Option<Timestamp>,
     /// The same, and what it depends on.
@@ -370,6 +374,7 @@ fn account_status(
         forecast,
         queue,
         pace: PaceView::of(account, standing),
+        budget: BudgetView::of(account, standing),
         client_secret_expires: account.client_secret_expires.map(|day| day.to_string()),
         expires: expires(expiries, Some(&account.mailbox)),
         warnings: sign_in.map(|sign_in| warnings(sign_in, account.provider)).unwrap_or_default(),

@@ -158,6 +158,7 @@ mod tests {
             account: Address::parse("lms@contoso.com").unwrap(),
             lane: Lane::Normal,
             lane_why: None,
+            outside: false,
             state: MessageState::Waiting,
             due_at: at,
             tries: 3,

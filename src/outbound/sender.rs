@@ -21,7 +21,7 @@ use crate::config::{Account, Config};
 use crate::journal::{Feed, Happening};
 use crate::message::{Address, QueueId};
 use crate::registry;
-use crate::schedule::{Courier, Event, Inbox, Outcome, Proved, Stop};
+use crate::schedule::{Counted, Courier, Event, Inbox, Outcome, Proved, Stop};
 use crate::signin::{NoToken, SecretReader, SignIns};
 use crate::store::{
     Change, Flow, Hold, HoldCause, MessageState, Next, RecipientUpdate, Record, Sent, Store, Stored, Waiting,
@@ -77,6 +77,9 @@ impl Courier for Sender {
         };
         let again = waiting_again(&stored);
         if stored.due_at > self.clock.now() {
+            return Outcome::NotDue(again);
+        }
+        if let Some(again) = self.in_another_flow(&config, &stored).await {
             return Outcome::NotDue(again);
         }
         let Some(body) = body else {
@@ -176,6 +179,19 @@ impl Sender {
             Ok(None) => Outcome::Gone,
             Err(error) => unreadable(id, self.clock.now(), &error.to_string()),
         }
+    }
+
+    /// What a budget counts has to wait in a flow of its own. When the message was put into one, the configuration, its account or its recipients
+    /// may have been others: then it is put into the other one, to come back in its turn. Where no budget is configured, either will do.
+    async fn in_another_flow(&self, config: &Config, stored: &Stored) -> Option<Waiting> {
+        let pending = stored.recipients.iter().filter(|row| row.state.is_pending()).map(|row| &row.address);
+        let outside = registry::is_outside(config, &stored.app, &stored.account, pending);
+        if config.tenants.is_empty() || outside == stored.outside {
+            return None;
+        }
+        self.store.insist(Change::Outside { ids: vec![stored.id], outside }).await;
+        let again = waiting_again(stored);
+        Some(Waiting { flow: again.flow.to_outside(outside), ..again })
     }
 
     async fn without_token(&self, account: &Account, stored: &Stored, error: NoToken) -> Outcome {
@@ -286,7 +302,11 @@ impl Sender {
         let counts = |class| matches!(class, Class::Accepted | Class::InDoubt);
         let accepted = verdicts.iter().filter(|(_, verdict)| counts(verdict.class)).count();
         let accepted = if attempt.diverted { accepted.min(1) } else { accepted };
-        let sent = attempt.submitted.then(|| (at, u32::try_from(accepted).unwrap_or(u32::MAX)));
+        let sent = attempt.submitted.then(|| Counted {
+            at,
+            recipients: u32::try_from(accepted).unwrap_or(u32::MAX),
+            outside: reached_outside(config, account, stored, verdicts),
+        });
         let again = match next {
             Next::Wait { due_at, .. } => {
                 let recipients = stored.recipients.len() - settled(stored, &updates);
@@ -304,7 +324,8 @@ impl Sender {
         };
         let journal = journal_line(account, stored, &updates, &next, then, &attempt.notes);
         updates.sort_by_key(|update| update.index);
-        let sent_row = sent.map(|(at, recipients)| Sent { login: account.login.clone(), at, recipients });
+        let login = account.login.clone();
+        let sent_row = sent.map(|Counted { at, recipients, outside }| Sent { login, at, recipients, outside });
         self.write(record(account, stored, at, updates, next, sent_row, journal), stored).await;
         let throttled = verdicts.iter().find_map(|(_, verdict)| Some((verdict.throttle?, verdict.reply.to_string())));
         match stands {
@@ -340,6 +361,18 @@ fn is_for(config: &Config, stored: &Stored, carrier: &Address) -> bool {
     stored.state == MessageState::Waiting && may_carry()
 }
 
+/// How many of those who have the mail now, or may have it, a budget of the carrier's tenant counts.
+pub(super) fn reached_outside(
+    config: &Config,
+    account: &Account,
+    stored: &Stored,
+    verdicts: &[(usize, Verdict)],
+) -> u32 {
+    let may_have_it = verdicts.iter().filter(|(_, verdict)| matches!(verdict.class, Class::Accepted | Class::InDoubt));
+    let reached = may_have_it.filter_map(|(index, _)| Some(&stored.recipients.get(*index)?.address));
+    u32::try_from(registry::outside(config, &stored.app, account, reached)).unwrap_or(u32::MAX)
+}
+
 /// The body is gone or cut short: trying again does not bring it back.
 fn is_lost(source: &io::Error) -> bool {
     matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
@@ -348,12 +381,16 @@ fn is_lost(source: &io::Error) -> bool {
 fn waiting_again(stored: &Stored) -> Waiting {
     let recipients = stored.recipients.iter().filter(|row| row.state.is_pending()).count();
     let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-    Waiting { id: stored.id, due_at: stored.due_at, recipients, flow: Flow::new(&stored.app, stored.lane) }
+    Waiting { id: stored.id, due_at: stored.due_at, recipients, flow: flow_of(stored) }
+}
+
+fn flow_of(stored: &Stored) -> Flow {
+    Flow::new(&stored.app, stored.lane).to_outside(stored.outside)
 }
 
 fn unreadable(id: QueueId, now: Timestamp, error: &str) -> Outcome {
     tracing::error!(%id, error, "could not read a message");
-    // The schedule knows the flow that it came from.
+    // The schedule knows the flow that it came from, which this one does not claim to be.
     let again = Waiting { id, due_at: now + UNREADABLE, recipients: 1, flow: Flow::default() };
     Outcome::Unreachable { again, error: format!("the queue cannot be read: {error}"), retry_at: None }
 }

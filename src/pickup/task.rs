@@ -259,6 +259,8 @@ impl<I: Intake> Pickup<I> {
         let Judged { lane, why } = self.door.lanes.judge(&app, &arrival);
         // Last, so that nothing is left of what is not taken.
         let (body, size) = self.body(id, reader).await?;
+        let to = envelope.recipients.iter().map(|recipient| &recipient.address);
+        let outside = registry::is_outside(&config, &app.name, &account.mailbox, to);
         let incoming = Incoming {
             id,
             received_at,
@@ -266,6 +268,7 @@ impl<I: Intake> Pickup<I> {
             account: account.mailbox.clone(),
             lane,
             lane_why: why,
+            outside,
             envelope,
             trace: trace(&owner),
             subject: head.subject.filter(|_| config.queue.record_subjects),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{Account, App, Config};
+use crate::config::{Account, App, Config, Tenant};
 use crate::message::{Address, Lane, Permitted, SenderPolicy};
 
 /// The app of a program at `peer` that calls itself `user` in AUTH, and need not prove it.
@@ -111,6 +111,44 @@ pub fn fallback<'a>(config: &'a Config, app: &str, queue: &Address) -> Option<&'
     let permitted = Permitted { mailbox: &fallback.mailbox, send_as: &fallback.send_as };
     let may_all = || own.send_as.iter().chain([&own.mailbox]).all(|sender| permitted.allows(sender));
     (!is_strict || may_all()).then_some(fallback)
+}
+
+/// Whether a tenant's budget counts a message of this app to these recipients, which waits in this queue: some account that may come to carry it
+/// belongs to a tenant with a budget, and somebody of them is outside that organisation.
+pub fn is_outside<'a>(
+    config: &Config,
+    app: &str,
+    queue: &Address,
+    mut recipients: impl Iterator<Item = &'a Address>,
+) -> bool {
+    if config.tenants.is_empty() {
+        return false;
+    }
+    let carriers = carriers(config, app, queue).into_iter().chain(fallback(config, app, queue));
+    let tenants: Vec<&Tenant> = carriers.filter_map(|carrier| config.tenant(&carrier.tenant)).collect();
+    let is_outside = |recipient: &Address| tenants.iter().any(|tenant| tenant.is_outside(recipient));
+    match diverted(config, app) {
+        Some(address) => recipients.next().is_some() && is_outside(address),
+        None => recipients.any(is_outside),
+    }
+}
+
+fn diverted<'a>(config: &'a Config, app: &str) -> Option<&'a Address> {
+    app_named(config, app)?.divert_to.as_ref()
+}
+
+/// How many of these recipients a budget of the carrier's tenant counts. What is diverted goes to one, whoever they are.
+pub fn outside<'a>(
+    config: &Config,
+    app: &str,
+    carrier: &Account,
+    recipients: impl Iterator<Item = &'a Address>,
+) -> usize {
+    let Some(tenant) = config.tenant(&carrier.tenant) else { return 0 };
+    match diverted(config, app) {
+        Some(address) => recipients.take(1).filter(|_| tenant.is_outside(address)).count(),
+        None => recipients.filter(|recipient| tenant.is_outside(recipient)).count(),
+    }
 }
 
 /// Whether this account may carry mail of this app and lane which waits in this queue, as far as the configuration goes.
@@ -228,6 +266,43 @@ mod tests {
         let may = Account { send_as: vec![address("c@contoso.com")], ..Account::clone(&config.accounts[0]) };
         config.accounts[0] = Arc::new(may);
         assert!(of_strict(&config));
+    }
+
+    #[test]
+    fn a_budget_counts_who_is_outside_the_organisation_of_whoever_may_carry_the_mail() {
+        let mut config = crate::config::testing::of_tenant("contoso.onmicrosoft.com", &["lms@contoso.com"], 5_000);
+        let address = |text: &str| Address::parse(text).unwrap();
+        for mailbox in ["other@fabrikam.com", "backup@contoso.com"] {
+            let fallback = Some(address("lms@contoso.com")).filter(|_| mailbox.starts_with("backup"));
+            let account = Account { fallback, ..crate::config::testing::account(mailbox, mailbox) };
+            config.accounts.push(Arc::new(account));
+        }
+        let accounts = vec![address("other@fabrikam.com"), address("lms@contoso.com")];
+        let diverted = |name: &str, to| Arc::new(App { name: name.to_owned(), divert_to: to, ..App::default() });
+        config.apps = vec![
+            Arc::new(App { name: "moodle".to_owned(), accounts, ..App::default() }),
+            diverted("staging", Some(address("dev@contoso.com"))),
+            diverted("away", Some(address("dev@example.com"))),
+        ];
+        for (app, queue, recipients, is_counted) in [
+            ("default", "lms@contoso.com", &["a@contoso.com", "b@example.com"][..], true),
+            ("default", "lms@contoso.com", &["a@contoso.com", "a@contoso.onmicrosoft.com"], false),
+            ("default", "other@fabrikam.com", &["b@example.com"], false),
+            ("moodle", "other@fabrikam.com", &["b@example.com"], true),
+            ("default", "backup@contoso.com", &["b@example.com"], true),
+            ("staging", "lms@contoso.com", &["b@example.com"], false),
+            ("away", "lms@contoso.com", &["a@contoso.com", "b@contoso.com"], true),
+            ("default", "gone@contoso.com", &["b@example.com"], false),
+        ] {
+            let recipients: Vec<Address> = recipients.iter().map(|text| address(text)).collect();
+            let found = is_outside(&config, app, &address(queue), recipients.iter());
+            assert_eq!(found, is_counted, "{app} {queue} {recipients:?}");
+        }
+        let both = [address("a@contoso.com"), address("b@contoso.com")];
+        assert_eq!(outside(&config, "away", &config.accounts[0], both.iter()), 1, "one mail to one person");
+        assert_eq!(outside(&config, "away", &config.accounts[0], [].iter()), 0);
+        config.tenants.clear();
+        assert!(!is_outside(&config, "away", &address("lms@contoso.com"), both.iter()));
     }
 
     fn name<'a>(config: &'a Config, peer: &str, user: &str) -> &'a str {

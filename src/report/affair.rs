@@ -165,6 +165,7 @@ pub mod samples {
             account: Address::parse("lms@contoso.com").unwrap(),
             lane: Lane::Normal,
             lane_why: None,
+            outside: false,
             state: MessageState::Dead,
             due_at: at(0),
             tries: 1,

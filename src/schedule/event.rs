@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::pace::{Outlook, Slowdown};
+use super::pace::{Allowance, Outlook, Slowdown};
 use super::window::Load;
 use crate::config::Config;
 use crate::message::{Address, QueueId};
@@ -110,8 +110,8 @@ pub enum Event {
 pub enum Outcome {
     /// The far side answered about the message.
     Answered {
-        /// When, and how many recipients the far side counts; `None` if it never saw the message's end.
-        sent: Option<(Timestamp, u32)>,
+        /// What the far side counts; `None` if it never saw the message's end.
+        sent: Option<Counted>,
         /// It waits again.
         again: Option<Waiting>,
         /// The far side wants it slower, and said so in these words.
@@ -136,21 +136,39 @@ pub enum Outcome {
     /// The far side answered about the message, and what it said is about more than that.
     Stopped {
         /// As in [`Outcome::Answered`].
-        sent: Option<(Timestamp, u32)>,
+        sent: Option<Counted>,
         /// It waits again, if some recipient is still to be served.
         again: Option<Waiting>,
         /// What follows for the account.
         stop: Stop,
     },
-    /// It was not due after all: put off meanwhile.
+    /// It was not tried after all: put off meanwhile, or it belongs into another flow.
     NotDue(Waiting),
     /// There is nothing to do for it: deleted or settled meanwhile.
     Gone,
 }
 
+/// What the far side counts of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// When it had seen the end of the message.
+    pub at: Timestamp,
+    /// Recipients that it has taken.
+    pub recipients: u32,
+    /// Recipients outside the organisation that it has taken, or may have; 0 where the tenant has no budget for them.
+    pub outside: u32,
+}
+
+impl Counted {
+    /// So many recipients, of which no budget counts any.
+    pub fn new(at: Timestamp, recipients: u32) -> Self {
+        Self { at, recipients, outside: 0 }
+    }
+}
+
 impl Outcome {
-    /// When the far side saw the message, and how many recipients it counts; `None` if it never saw its end.
-    pub fn sent(&self) -> Option<(Timestamp, u32)> {
+    /// What the far side counts; `None` if it never saw the message's end.
+    pub fn sent(&self) -> Option<Counted> {
         match self {
             Self::Answered { sent, .. } | Self::Stopped { sent, .. } => *sent,
             Self::Unreachable { .. } | Self::Held { .. } | Self::NotDue(_) | Self::Gone => None,
@@ -248,6 +266,8 @@ pub struct Standing {
     pub slowdowns: Vec<(Throttle, Slowdown)>,
     /// What its login will be able to send.
     pub outlook: Option<Outlook>,
+    /// How its tenant's budget for recipients outside stands, if there is one. The same for all accounts of the tenant.
+    pub allowance: Option<Allowance>,
     /// When it is to prove its login at the latest, if no mail does so before.
     pub prove_at: Timestamp,
     /// Why the proof is overdue: what has failed several times in a row.

@@ -12,6 +12,6 @@ mod scheduler;
 mod task;
 pub mod window;
 
-pub use event::{Action, Event, Outcome, Proved, Standing, Stop, Throttle};
+pub use event::{Action, Counted, Event, Outcome, Proved, Standing, Stop, Throttle};
 pub use scheduler::Scheduler;
 pub use task::{Courier, Desk, Inbox, inbox, run};

@@ -9,6 +9,7 @@
 //! Part of each limit is kept for urgent mail, so that it finds a way open whatever else waits; `docs/queue.md` tells how much, and what
 //! it costs. When the far side says all the same that it is too much, the limits are lower for a while (`slowdown`).
 
+mod budget;
 mod day;
 mod forecast;
 mod slowdown;
@@ -25,6 +26,8 @@ use crate::config::Account;
 use crate::message::{Address, Lane, QueueId};
 use crate::store::Sent;
 
+pub use self::budget::Allowance;
+pub(super) use self::budget::Budgets;
 pub use self::forecast::{Bound, Forecast, Load, Outlook};
 pub use self::slowdown::Slowdown;
 
@@ -145,12 +148,13 @@ impl Pace {
         }
     }
 
-    /// Assumes that as many messages as could be under way were sent just now, unrecorded: after a crash.
-    pub fn assume_unrecorded(&mut self, now: Timestamp) {
+    /// Assumes that as many messages as could be under way were sent just now, unrecorded: after a crash. How many.
+    pub fn assume_unrecorded(&mut self, now: Timestamp) -> u32 {
         for _ in 0..self.limits.connections {
             self.charge(now);
             self.note(now, 1, Lane::Normal);
         }
+        self.limits.connections
     }
 
     /// When a message to so many recipients may leave.
@@ -408,7 +412,8 @@ fn freed(ended: &VecDeque<Timestamp>, n: Option<usize>, before: Duration) -> Tur
     }
 }
 
-fn later(a: Turn, b: Turn) -> Turn {
+/// The later of both.
+pub(super) fn later(a: Turn, b: Turn) -> Turn {
     match (a, b) {
         (Turn::Busy, _) | (_, Turn::Busy) => Turn::Busy,
         (Turn::At(a), Turn::At(b)) => Turn::At(a.max(b)),

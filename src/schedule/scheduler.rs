@@ -10,7 +10,7 @@ use super::carrier::Routes;
 use super::event::{Action, Event, Outcome, Proved, Standing, Stop, Throttle};
 use super::fairness::Lanes;
 use super::gate::{Gate, Pass, Probed};
-use super::pace::{Limits, Pace};
+use super::pace::{Budgets, Limits, Pace};
 use super::proof::Proof;
 use super::rate::Rates;
 use super::retry;
@@ -39,6 +39,8 @@ pub struct Scheduler {
     paces: HashMap<Address, Pace>,
     /// By login: which lane was passed over.
     lanes: HashMap<Address, Lanes>,
+    /// What the tenants may send to the outside.
+    budgets: Budgets,
     /// What the apps may send by themselves.
     rates: Rates,
     routes: Routes,
@@ -130,7 +132,7 @@ impl Scheduler {
         let mut scheduler = Self::default();
         scheduler.configure(config, sent, now);
         if crashed {
-            scheduler.paces.values_mut().for_each(|pace| pace.assume_unrecorded(now));
+            scheduler.assume_unrecorded(now);
         }
         for hold in holds {
             // The account may come back, and then it is still held.
@@ -196,8 +198,8 @@ impl Scheduler {
 
     /// Where every account stands.
     pub fn standings(&mut self, now: Timestamp) -> Vec<Standing> {
-        let paces = &mut self.paces;
-        self.queues
+        let Self { queues, paces, budgets, .. } = self;
+        queues
             .iter()
             .filter(|(_, queue)| !queue.is_removed)
             .map(|(account, queue)| {
@@ -211,6 +213,7 @@ impl Scheduler {
                     last_day: pace.as_mut().map_or(0, |pace| pace.last_day(now)),
                     slowdowns: pace.as_mut().map(|pace| pace.slowdowns(now)).unwrap_or_default(),
                     outlook: pace.map(|pace| pace.outlook(now)),
+                    allowance: budgets.allowance(&queue.tenant, now),
                     prove_at: queue.proof.due_at(),
                     unproven: queue.proof.trouble().map(str::to_owned),
                 }
@@ -234,14 +237,12 @@ impl Scheduler {
         self.retry.clone_from(&config.queue.retry);
         self.routes = Routes::of(config);
         self.rates.configure(config);
+        self.budgets.configure(config);
         for (mailbox, queue) in &mut self.queues {
             queue.is_removed = config.account(mailbox).is_none();
             queue.window.forget();
         }
-        let mut limits: HashMap<Address, Limits> = HashMap::new();
         for account in &config.accounts {
-            let own = Limits::of(account);
-            limits.entry(account.login.clone()).and_modify(|limits| *limits = limits.and(own)).or_insert(own);
             let (mailbox, login) = (&account.mailbox, &account.login);
             let queue = self.queues.entry(mailbox.clone());
             let queue = queue.or_insert_with(|| AccountQueue::new(mailbox, login.clone(), now));
@@ -251,14 +252,36 @@ impl Scheduler {
                 queue.proof.soon(now);
             }
         }
-        // A pace outlives its account: what a login has sent today counts, should it come back.
-        for (login, limits) in limits {
+        self.configure_paces(config, sent, now);
+    }
+
+    /// A pace outlives its account: what a login has sent today counts, should it come back. So does what its tenant has sent to the outside.
+    fn configure_paces(&mut self, config: &Config, sent: &[Sent], now: Timestamp) {
+        let mut limits: HashMap<Address, (Limits, String)> = HashMap::new();
+        for account in &config.accounts {
+            let (own, tenant) = (Limits::of(account), account.tenant.to_ascii_lowercase());
+            let of_login = limits.entry(account.login.clone());
+            of_login.and_modify(|(limits, _)| *limits = limits.and(own)).or_insert((own, tenant));
+        }
+        for (login, (limits, tenant)) in limits {
             match self.paces.entry(login) {
                 Entry::Occupied(mut known) => known.get_mut().limit(limits),
                 Entry::Vacant(new) => {
                     let of_login: Vec<Sent> = sent.iter().filter(|sent| sent.login == *new.key()).cloned().collect();
                     new.insert(Pace::new(limits)).restore(&of_login, now);
+                    self.budgets.restore(&tenant, &of_login, now);
                 }
+            }
+        }
+    }
+
+    /// What may have left just before a crash counts, for each login and for its tenant.
+    fn assume_unrecorded(&mut self, now: Timestamp) {
+        let Self { queues, paces, budgets, .. } = self;
+        for (login, pace) in paces {
+            let messages = pace.assume_unrecorded(now);
+            if let Some(queue) = queues.values().find(|queue| queue.login == *login) {
+                budgets.assume_unrecorded(&queue.tenant, messages, now);
             }
         }
     }
@@ -271,7 +294,7 @@ impl Scheduler {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        self.settle_pace(id, &outcome, now);
+        self.settle_pace(account, id, &outcome, now);
         let was_seen = outcome.sent().is_some();
         let probed = match self.queues.get_mut(account) {
             Some(carrier) => {
@@ -291,10 +314,13 @@ impl Scheduler {
 
     /// What an attempt has used of the pace. The session may belong to a login that the account no longer has: whoever has it under way lets
     /// go of it.
-    fn settle_pace(&mut self, id: QueueId, outcome: &Outcome, now: Timestamp) {
+    fn settle_pace(&mut self, account: &Address, id: QueueId, outcome: &Outcome, now: Timestamp) {
         let sent = outcome.sent();
+        if let Some(carrier) = self.queues.get(account) {
+            self.budgets.finish(&carrier.tenant, id, sent);
+        }
         for pace in self.paces.values_mut().filter(|pace| pace.carries(id)) {
-            pace.finish(id, sent);
+            pace.finish(id, sent.map(|sent| (sent.at, sent.recipients)));
             if let Outcome::Answered { throttled, .. } = outcome {
                 match throttled {
                     Some((throttle, said)) => pace.throttled(now, *throttle, said),
@@ -361,13 +387,17 @@ impl Scheduler {
         }
     }
 
-    /// A message is no longer under way; if it waits again, it is in line again where it was. The queue that it was taken from.
+    /// A message is no longer under way; if it waits again, it is in line again: in the flow that it now belongs to, or where it was if whoever
+    /// tried it could not tell. The queue that it was taken from.
     fn back(&mut self, carrier: &Address, id: QueueId, again: Option<Waiting>) -> Address {
         let Some(UnderWay { queue: address, flow, moved }) = self.under_way.remove(&id) else { return carrier.clone() };
         self.with(&address, |queue| {
             queue.window.ended(id);
-            if let Some(again) = again {
-                queue.window.insert(&Waiting { flow, ..again });
+            if let Some(mut again) = again {
+                if !again.flow.is_known() {
+                    again.flow = flow;
+                }
+                queue.window.insert(&again);
             }
         });
         if moved {

@@ -24,7 +24,8 @@ const SMALLEST: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     flows: BTreeMap<Flow, Head>,
-    /// What the flows have saved up. Outlives their heads, since those are read anew now and then.
+    /// What the lines have saved up: an app's two flows of a lane share one, which is kept by the flow that no budget counts. Outlives their
+    /// heads, since those are read anew now and then.
     shares: BTreeMap<Flow, Share>,
     known: HashSet<QueueId>,
     under_way: HashSet<QueueId>,
@@ -92,6 +93,11 @@ pub(super) struct First<'a> {
     pub(super) share: Share,
 }
 
+/// By what the share of a flow's line is known.
+fn line(flow: &Flow) -> Flow {
+    flow.clone().to_outside(false)
+}
+
 /// What each of so many flows may have in memory.
 fn share_of(flows: usize) -> usize {
     (SIZE / flows.max(1)).clamp(SMALLEST, LARGEST)
@@ -130,14 +136,14 @@ impl Window {
     pub(super) fn firsts(&self) -> impl Iterator<Item = First<'_>> {
         self.flows.iter().filter_map(|(flow, head)| {
             let (&(due_at, id), &recipients) = head.due.first_key_value()?;
-            let share = self.shares.get(flow).copied().unwrap_or_default();
+            let share = self.shares.get(&line(flow)).copied().unwrap_or_default();
             Some(First { flow, due_at, id, recipients, share })
         })
     }
 
-    /// What the flow has saved up.
+    /// What the flow's line has saved up.
     pub(super) fn share(&mut self, flow: &Flow) -> &mut Share {
-        self.shares.entry(flow.clone()).or_default()
+        self.shares.entry(line(flow)).or_default()
     }
 
     /// Takes out what of this flow is due first: it is under way.
@@ -150,7 +156,9 @@ impl Window {
         let waiting = Waiting { id, due_at, recipients, flow: flow.clone() };
         if is_over {
             self.flows.remove(flow);
-            self.shares.remove(flow);
+            if !self.flows.contains_key(&flow.clone().to_outside(!flow.outside)) {
+                self.shares.remove(&line(flow));
+            }
         }
         Some(waiting)
     }
@@ -229,7 +237,8 @@ impl Window {
             }
         }
         self.flows.retain(|_, head| head.more || !head.due.is_empty());
-        self.shares.retain(|flow, _| self.flows.contains_key(flow));
+        let waits = |flow: &Flow| self.flows.contains_key(flow);
+        self.shares.retain(|line, _| waits(line) || waits(&line.clone().to_outside(true)));
         self.make_room();
     }
 
@@ -313,7 +322,8 @@ mod tests {
 
     /// A few flows, by number.
     fn flow(n: i64) -> Flow {
-        Flow { lane: Lane::ALL[usize::try_from(n % 3).unwrap()], app: format!("app{}", n % 2).into() }
+        let lane = Lane::ALL[usize::try_from(n % 3).unwrap()];
+        Flow { lane, app: format!("app{}", n % 2).into(), outside: n % 4 > 1 }
     }
 
     /// What is due first of the one flow.
@@ -339,6 +349,18 @@ mod tests {
         window.insert(&waiting(3, 7));
         let order: Vec<i64> = std::iter::from_fn(|| take(&mut window)).map(|w| w.id.number()).collect();
         assert_eq!(order, [1, 3, 2]);
+    }
+
+    #[test]
+    fn an_apps_two_flows_of_a_lane_have_one_share_as_long_as_one_of_them_waits() {
+        let (rest, outside) = (Flow::new("moodle", Lane::Normal), Flow::new("moodle", Lane::Normal).to_outside(true));
+        let mut window = loaded(&[of(rest.clone(), 1, 5), of(outside.clone(), 2, 3)]);
+        window.share(&rest).earn(7);
+        assert!(window.firsts().all(|first| first.share == *window.clone().share(&outside)));
+        assert_eq!(window.take_first(&rest).unwrap().id.number(), 1);
+        assert_ne!(*window.clone().share(&outside), Share::default(), "the other one still waits");
+        assert_eq!(window.take_first(&outside).unwrap().flow, outside);
+        assert_eq!(*window.share(&rest), Share::default());
     }
 
     #[test]

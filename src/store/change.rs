@@ -67,6 +67,13 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Messages are counted by a tenant's budget from now on, or no longer: the configuration, their account or their recipients are others.
+    Outside {
+        /// Which.
+        ids: Vec<QueueId>,
+        /// Whether they are.
+        outside: bool,
+    },
     /// Waiting messages are held until a person decides. An attempt under way ends as it will; if it leaves something to be done, the
     /// message stays held.
     HoldMessages {
@@ -146,6 +153,8 @@ pub struct Incoming {
     pub lane: Lane,
     /// What says so, in words; `None`: nothing says anything.
     pub lane_why: Option<String>,
+    /// It has recipients outside the organisation, and a tenant's budget counts them.
+    pub outside: bool,
     /// As it was said.
     pub envelope: Envelope,
     /// The last hop.
@@ -258,6 +267,8 @@ pub struct Sent {
     pub at: Timestamp,
     /// How many recipients were taken; 0 when only the rate counts.
     pub recipients: u32,
+    /// Recipients outside the organisation that were taken, or may have been; 0 where the tenant has no budget for them.
+    pub outside: u32,
 }
 
 /// What a new key leaves to be written, in one transaction.

@@ -81,6 +81,7 @@ macro_rules! suite {
             a_deleted_message_leaves_its_story
             a_moved_message_waits_for_the_other_account
             a_message_changes_its_lane_and_its_story_says_why
+            what_a_budget_counts_waits_beside_the_rest
             a_held_message_is_released_by_a_person_alone
             what_is_given_up_while_it_is_tried_stays_a_dead_letter
             a_readdressed_recipient_waits_under_its_new_address
@@ -115,6 +116,7 @@ pub fn an_accepted_message_is_read_back_whole(subject: &mut Subject) {
         account: sent.account,
         lane: sent.lane,
         lane_why: sent.lane_why,
+        outside: sent.outside,
         state: MessageState::Waiting,
         due_at: sent.received_at,
         tries: 0,
@@ -283,7 +285,7 @@ pub fn pending_recipients_are_never_archived(subject: &mut Subject) {
 pub fn a_record_for_a_deleted_message_brings_nothing_back(subject: &mut Subject) {
     subject.commit(&[accept(1, &["a@example.com"]), Change::Delete { ids: vec![id(1)], at: at(5) }]);
     let mut late = record(1, 10, &[(0, RecipientState::InDoubt)], wait(20));
-    late.sent = Some(Sent { login: lms(), at: at(10), recipients: 1 });
+    late.sent = Some(Sent { login: lms(), at: at(10), recipients: 1, outside: 1 });
     subject.commit(&[Change::Record(Box::new(late))]);
     assert_eq!(subject.read().message(id(1)).unwrap(), None);
     let archived = subject.read().archived(id(1)).unwrap().unwrap();
@@ -378,6 +380,30 @@ pub fn a_message_changes_its_lane_and_its_story_says_why(subject: &mut Subject) 
     subject.commit(&[Change::Delete { ids: vec![id(1)], at: at(20) }]);
     let archived = subject.read().archived(id(1)).unwrap().unwrap();
     assert_eq!((archived.lane, archived.lane_why), (stored.lane, stored.lane_why));
+}
+
+pub fn what_a_budget_counts_waits_beside_the_rest(subject: &mut Subject) {
+    let accepted = |n, outside| Change::Accept(Box::new(Incoming { outside, ..incoming(n, &["a@example.com"]) }));
+    subject.commit(&[accepted(1, true), accepted(2, false), accepted(3, true)]);
+    let rest = Flow::new("moodle", Lane::Normal);
+    let outside = rest.clone().to_outside(true);
+    assert_eq!(subject.read().flows(&lms()).unwrap(), [rest.clone(), outside.clone()]);
+    let mut ids = |flow: &Flow| -> Vec<QueueId> {
+        let window = subject.read().window(&lms(), flow, 10).unwrap();
+        assert!(window.iter().all(|waiting| waiting.flow == *flow));
+        window.iter().map(|waiting| waiting.id).collect()
+    };
+    assert_eq!((ids(&rest), ids(&outside)), (vec![id(2)], vec![id(1), id(3)]));
+
+    // Somebody was readdressed, or the configuration is another one.
+    let lines = subject.journal(3).len();
+    subject.commit(&[
+        Change::Outside { ids: vec![id(1), id(3), id(9)], outside: false },
+        Change::Outside { ids: vec![id(2)], outside: true },
+    ]);
+    assert_eq!(subject.windows(&lms(), 10).iter().map(|waiting| waiting.id).collect::<Vec<_>>(), [1, 3, 2].map(id));
+    assert!(subject.read().message(id(2)).unwrap().unwrap().outside);
+    assert_eq!(subject.journal(3).len(), lines, "it says nothing of what became of the message");
 }
 
 pub fn a_held_message_is_released_by_a_person_alone(subject: &mut Subject) {
@@ -702,20 +728,20 @@ pub fn who_waits_long_is_warned_once(subject: &mut Subject) {
 }
 
 pub fn the_pace_is_remembered_by_login(subject: &mut Subject) {
-    let use_of = |login: &str, when, recipients| {
+    let use_of = |login: &str, when, recipients, outside| {
         let mut record = record(99, when, &[], wait(0));
-        record.sent = Some(Sent { login: address(login), at: at(when), recipients });
+        record.sent = Some(Sent { login: address(login), at: at(when), recipients, outside });
         Change::Record(Box::new(record))
     };
     subject.commit(&[
-        use_of("LMS@contoso.com", 30, 5),
-        use_of("lms@contoso.com", 10, 1),
-        use_of("lms@contoso.com", 20, 0),
-        use_of("erp@contoso.com", 30, 7),
+        use_of("LMS@contoso.com", 30, 5, 3),
+        use_of("lms@contoso.com", 10, 1, 0),
+        use_of("lms@contoso.com", 20, 0, 0),
+        use_of("erp@contoso.com", 30, 7, 7),
     ]);
     let sent = subject.read().sent_since(&lms(), at(20)).unwrap();
-    let expected = [Sent { login: lms(), at: at(20), recipients: 0 }, Sent { login: lms(), at: at(30), recipients: 5 }];
-    assert_eq!(sent, expected);
+    let of = |when, recipients, outside| Sent { login: lms(), at: at(when), recipients, outside };
+    assert_eq!(sent, [of(20, 0, 0), of(30, 5, 3)]);
     assert_eq!(subject.read().recipients_since(&lms(), at(10)).unwrap(), 6);
     assert_eq!(subject.read().recipients_since(&lms(), at(31)).unwrap(), 0);
 }
@@ -778,7 +804,7 @@ pub fn the_old_is_forgotten_in_shares(subject: &mut Subject) {
         let mut large = incoming(n, &["a@example.com"]);
         large.body = Body::File("somewhere".into());
         let mut dead = record(n, 10, &[(0, RecipientState::Refused)], Next::Dead);
-        dead.sent = Some(Sent { login: lms(), at: at(10), recipients: 1 });
+        dead.sent = Some(Sent { login: lms(), at: at(10), recipients: 1, outside: 0 });
         [Change::Accept(Box::new(large)), Change::Record(Box::new(dead))]
     });
     subject.commit(&changes.collect::<Vec<_>>());

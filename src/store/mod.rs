@@ -128,6 +128,8 @@ pub struct Stored {
     pub lane: Lane,
     /// What says so, in words; `None`: nothing says anything.
     pub lane_why: Option<String>,
+    /// As [`Incoming::outside`], by the configuration that last looked at it.
+    pub outside: bool,
     /// Where it stands.
     pub state: MessageState,
     /// Not tried before.
@@ -225,19 +227,38 @@ pub struct Waiting {
     pub flow: Flow,
 }
 
-/// The mail of one app in one lane. Within it the order is by due time, then id.
+/// The mail of one app in one lane, and of that what a tenant's budget counts apart from what it does not. Within it the order is by due time,
+/// then id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
     /// The lane.
     pub lane: Lane,
     /// The app's name; shared, since many messages carry it.
     pub app: Arc<str>,
+    /// As [`Incoming::outside`]: it may have to wait while the rest of the app's mail goes on.
+    pub outside: bool,
 }
 
 impl Flow {
-    /// The flow of this app and lane.
+    /// The flow of this app and lane, for what no budget counts.
     pub fn new(app: &str, lane: Lane) -> Self {
-        Self { lane, app: app.into() }
+        Self { lane, app: app.into(), outside: false }
+    }
+
+    /// The one for what a budget counts, or does not.
+    #[must_use]
+    pub fn to_outside(self, outside: bool) -> Self {
+        Self { outside, ..self }
+    }
+
+    /// Whether it is that of a message: no app is without a name.
+    pub fn is_known(&self) -> bool {
+        !self.app.is_empty()
+    }
+
+    /// Whether both have a place in the same line: one app, one lane. They share what the app is due of a lane.
+    pub fn is_in_line_with(&self, other: &Self) -> bool {
+        self.lane == other.lane && self.app == other.app
     }
 }
 

@@ -22,6 +22,7 @@ enum Step {
     Delete(Vec<u32>),
     Move(Vec<u32>, bool),
     Lane(Vec<u32>, Lane),
+    Outside(Vec<u32>, bool),
     HoldMessages(Vec<u32>),
     ReleaseMessages(Vec<u32>),
     GiveUp(Vec<u32>),
@@ -78,6 +79,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => ids.clone().prop_map(Step::Delete),
         1 => (ids.clone(), any::<bool>()).prop_map(|(ids, back)| Step::Move(ids, back)),
         1 => (ids.clone(), prop::sample::select(&Lane::ALL[..])).prop_map(|(ids, lane)| Step::Lane(ids, lane)),
+        2 => (ids.clone(), any::<bool>()).prop_map(|(ids, outside)| Step::Outside(ids, outside)),
         1 => ids.clone().prop_map(Step::HoldMessages),
         1 => ids.clone().prop_map(Step::ReleaseMessages),
         1 => ids.prop_map(Step::GiveUp),
@@ -97,13 +99,14 @@ fn change(step: &Step, now: i64) -> Change {
         Step::Accept(n) => accept(*n, &["a@example.com", "b@example.com", "c@example.com"]),
         Step::Record(n, updates, next, sent) => {
             let mut record = record(*n, now, updates, next.clone());
-            record.sent = sent.then(|| Sent { login: lms(), at, recipients: 1 });
+            record.sent = sent.then(|| Sent { login: lms(), at, recipients: 1, outside: 1 });
             Change::Record(Box::new(record))
         }
         Step::Retry(them) => Change::Retry { ids: ids(them), at },
         Step::Delete(them) => Change::Delete { ids: ids(them), at },
         Step::Move(them, back) => Change::Move { ids: ids(them), account: if *back { lms() } else { erp() }, at },
         Step::Lane(them, lane) => Change::Lane { ids: ids(them), lane: *lane, why: format!("at {now}"), at },
+        Step::Outside(them, outside) => Change::Outside { ids: ids(them), outside: *outside },
         Step::HoldMessages(them) => Change::HoldMessages { ids: ids(them), at },
         Step::ReleaseMessages(them) => Change::ReleaseMessages { ids: ids(them), at },
         Step::GiveUp(them) => Change::GiveUp { ids: ids(them), at, why: "test".to_owned() },
@@ -164,6 +167,13 @@ impl Model {
                     }
                 }
             }
+            Step::Outside(ids, outside) => {
+                for n in ids {
+                    if let Some(stored) = self.messages.get_mut(n) {
+                        stored.outside = *outside;
+                    }
+                }
+            }
             Step::HoldMessages(ids) => ids.iter().for_each(|n| self.hold_message(*n)),
             Step::ReleaseMessages(ids) => ids.iter().for_each(|n| self.release_message(*n, now)),
             Step::GiveUp(ids) => ids.iter().for_each(|n| self.give_up(*n, now)),
@@ -200,6 +210,7 @@ impl Model {
             account: given.account,
             lane: given.lane,
             lane_why: given.lane_why,
+            outside: given.outside,
             state: MessageState::Waiting,
             due_at: given.received_at,
             tries: 0,
@@ -349,7 +360,7 @@ impl Model {
         let is_waiting = |stored: &&Stored| stored.account == *account && stored.state == MessageState::Waiting;
         let row = |stored: &Stored| {
             let recipients = stored.recipients.iter().filter(|row| row.state.is_pending()).count();
-            let flow = Flow::new(&stored.app, stored.lane);
+            let flow = Flow::new(&stored.app, stored.lane).to_outside(stored.outside);
             Waiting { id: stored.id, due_at: stored.due_at, recipients: u32::try_from(recipients).unwrap(), flow }
         };
         let mut window: Vec<Waiting> = self.messages.values().filter(is_waiting).map(row).collect();

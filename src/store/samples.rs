@@ -36,6 +36,7 @@ pub fn incoming(n: u32, recipients: &[&str]) -> Incoming {
         account: lms(),
         lane: Lane::Normal,
         lane_why: None,
+        outside: false,
         envelope: Envelope {
             sender: Some(address("noreply@contoso.com")),
             recipients: recipients.iter().map(|text| address(text).into()).collect(),

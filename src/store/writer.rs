@@ -135,6 +135,7 @@ fn weight(change: &Change) -> usize {
         Change::Retry { ids, .. }
         | Change::Delete { ids, .. }
         | Change::Move { ids, .. }
+        | Change::Outside { ids, .. }
         | Change::HoldMessages { ids, .. }
         | Change::ReleaseMessages { ids, .. } => ROW * (1 + ids.len()),
         Change::GiveUp { ids, why, .. } => (ROW + why.len()) * (1 + ids.len()),

@@ -28,6 +28,7 @@ fn waiting(id: QueueId, at: Timestamp, lane: Lane, to: &str) -> Change {
         account: mailbox(),
         lane,
         lane_why: None,
+        outside: false,
         envelope: Envelope {
             sender: Some(mailbox()),
             recipients: vec![Address::parse(to).unwrap().into()],

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use xoauth2_relay::config::{Config, Environment};
 use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
-use xoauth2_relay::schedule::{Action, Event, Outcome, Proved, Scheduler};
+use xoauth2_relay::schedule::{Action, Counted, Event, Outcome, Proved, Scheduler};
 use xoauth2_relay::store::{
     Change, Hold, HoldCause, Incoming, Next, RecipientState, RecipientUpdate, Record, Sent, Store,
 };
@@ -111,6 +111,7 @@ impl Simulation {
             account: mailbox(),
             lane: lane(n),
             lane_why: None,
+            outside: false,
             envelope: Envelope {
                 sender: Some(mailbox()),
                 recipients: vec![Address::parse("you@example.com").unwrap().into()],
@@ -197,11 +198,11 @@ impl Simulation {
             at: self.now,
             recipients: vec![RecipientUpdate { index: 0, state: RecipientState::Accepted, reply }],
             next: Next::Archive,
-            sent: Some(Sent { login: mailbox(), at: self.now, recipients: 1 }),
+            sent: Some(Sent { login: mailbox(), at: self.now, recipients: 1, outside: 0 }),
             journal: "accepted by Exchange".to_owned(),
         };
         self.store.commit(Change::Record(Box::new(record))).await.unwrap();
         self.left.push((id, stored.lane));
-        Outcome::Answered { sent: Some((self.now, 1)), again: None, throttled: None }
+        Outcome::Answered { sent: Some(Counted::new(self.now, 1)), again: None, throttled: None }
     }
 }

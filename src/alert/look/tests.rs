@@ -42,6 +42,7 @@ fn account() -> AccountStatus {
             recipients_per_day: 10_000,
             slowed: Vec::new(),
         },
+        budget: None,
         empty_at: None,
         forecast: None,
         client_secret_expires: None,
@@ -272,6 +273,27 @@ fn four_fifths_of_the_day_are_a_warning_once_for_a_login() {
     assert_eq!(seen.usable.len(), 2, "mail still leaves");
     status.accounts.iter_mut().for_each(|account| account.pace.last_day = 7_999);
     assert!(look(&status, &[], true, now()).troubles.is_empty());
+}
+
+#[test]
+fn four_fifths_of_a_tenants_budget_are_a_warning_once_for_all_its_accounts() {
+    let of = |mailbox: &str, tenant: &str, last_day| AccountStatus {
+        mailbox: mailbox.to_owned(),
+        login: mailbox.to_owned(),
+        budget: Some(BudgetView { tenant: tenant.to_owned(), last_day, external_recipients_per_day: 5_000 }),
+        ..account()
+    };
+    let seen = looked_at(vec![
+        of("a@contoso.com", "contoso.com", 4_000),
+        of("b@contoso.com", "Contoso.com", 4_000),
+        of("c@fabrikam.com", "fabrikam.com", 3_999),
+    ]);
+    let [trouble] = seen.troubles.as_slice() else { panic!("{:?}", seen.troubles) };
+    assert_eq!((trouble.cause.kind, trouble.severity), (Kind::BudgetNearlyUsed, Severity::Warning));
+    assert_eq!((trouble.cause.account.as_ref(), trouble.cause.subject.as_deref()), (None, Some("contoso.com")));
+    assert!(trouble.text.starts_with("4,000 of 5,000 recipients outside contoso.com"), "{}", trouble.text);
+    assert!(trouble.todo.contains("external_recipients_per_day"), "{}", trouble.todo);
+    assert!(trouble.cause.solved().starts_with("contoso.com has used less than 80 %"));
 }
 
 #[test]

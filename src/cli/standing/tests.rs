@@ -1,7 +1,7 @@
 //! What an administrator sees.
 
 use super::*;
-use crate::ops::{AccountView, JournalView, LoginView, PauseView, WarningView};
+use crate::ops::{AccountView, BudgetView, JournalView, LoginView, PauseView, WarningView};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap()
@@ -42,6 +42,7 @@ fn good(mailbox: &str) -> AccountStatus {
             recipients_per_day: 10_000,
             slowed: Vec::new(),
         },
+        budget: None,
         empty_at: None,
         forecast: None,
         client_secret_expires: None,
@@ -242,6 +243,24 @@ fn a_forecast_a_slowdown_and_a_day_that_is_nearly_used_are_told_in_plain_words()
         &format!("               slowed down: 15 a minute since {since} because Exchange said: 421 4.4.2 Message"),
         "               warning: 8,123 of 10,000 recipients of the last 24 hours are used (81 %); from 9,000 on",
     ] {
+        assert!(text.lines().any(|told| told.starts_with(line)), "{line:?} is not in\n{text}");
+    }
+    let budget = |last_day| BudgetView {
+        tenant: "contoso.onmicrosoft.com".to_owned(),
+        last_day,
+        external_recipients_per_day: 5_000,
+    };
+    for (last_day, line) in [
+        (
+            312,
+            "  outside      312 of 5,000 recipients outside contoso.onmicrosoft.com in the last 24 hours, of all its",
+        ),
+        (
+            4_812,
+            "  outside      warning: 4,812 of 5,000 recipients outside contoso.onmicrosoft.com in the last 24 hours (96 %)",
+        ),
+    ] {
+        let text = of(vec![AccountStatus { budget: Some(budget(last_day)), ..account.clone() }]);
         assert!(text.lines().any(|told| told.starts_with(line)), "{line:?} is not in\n{text}");
     }
     account.pace.slowed[0].what = "connections".to_owned();

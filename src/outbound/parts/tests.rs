@@ -29,6 +29,7 @@ fn stored(count: usize) -> Stored {
         account: Address::parse("lms@contoso.com").unwrap(),
         lane: Lane::Normal,
         lane_why: None,
+        outside: false,
         state: MessageState::Waiting,
         due_at: at,
         tries: 0,

@@ -2,6 +2,7 @@
 
 mod login;
 mod loss;
+mod outside;
 mod reuse;
 mod talk;
 mod upstream;
@@ -110,6 +111,7 @@ fn stored(recipients: &[&str], size: usize) -> Stored {
         account: address("lms@contoso.com"),
         lane: Lane::Normal,
         lane_why: None,
+        outside: false,
         state: MessageState::Waiting,
         due_at: received_at,
         tries: 0,

@@ -64,6 +64,7 @@ impl World {
             account: address("lms@contoso.com"),
             lane: Lane::Normal,
             lane_why: None,
+            outside: false,
             envelope: Envelope {
                 sender: sender.map(address),
                 recipients: vec![address(to).into()],

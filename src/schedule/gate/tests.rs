@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::Address;
+use crate::schedule::Counted;
 use crate::store::{Flow, Waiting};
 
 const ME: i64 = 1;
@@ -39,11 +40,11 @@ fn again() -> Waiting {
 
 fn stopped(cause: HoldCause, at: Timestamp) -> Outcome {
     let stop = Stop::Hold { hold: hold(cause, at), of_tenant: false };
-    Outcome::Stopped { sent: Some((at, 0)), again: Some(again()), stop }
+    Outcome::Stopped { sent: Some(Counted::new(at, 0)), again: Some(again()), stop }
 }
 
 fn taken(at: Timestamp) -> Outcome {
-    Outcome::Answered { sent: Some((at, 1)), again: None, throttled: None }
+    Outcome::Answered { sent: Some(Counted::new(at, 1)), again: None, throttled: None }
 }
 
 /// The waits between the first probes, in minutes, if each is refused as before.

@@ -90,9 +90,11 @@ impl Day {
             return;
         }
         self.used = self.used.and(used);
-        match self.steps.back_mut() {
+        // Nearly always the last one: only what several logins have sent in an earlier run comes out of turn.
+        let behind = self.steps.partition_point(|step| step.since <= at);
+        match behind.checked_sub(1).and_then(|before| self.steps.get_mut(before)) {
             Some(step) if at.duration_since(step.since) < SIGNED_STEP => step.used = step.used.and(used),
-            _ => self.steps.push_back(Step { since: at, used }),
+            _ => self.steps.insert(behind, Step { since: at, used }),
         }
     }
 

@@ -159,7 +159,7 @@ fn the_day_is_a_rolling_one_and_survives_a_restart() {
 
     let mut again = Pace::new(limits);
     let login = crate::message::Address::parse("lms@contoso.com").unwrap();
-    again.restore(&[Sent { login, at: start(), recipients: 8 }], noon);
+    again.restore(&[Sent { login, at: start(), recipients: 8, outside: 0 }], noon);
     assert_eq!(again.turn(noon, 3, Lane::Urgent), Turn::At(when));
     assert_eq!(again.turn(when, 3, Lane::Urgent), Turn::Now);
 }
@@ -210,7 +210,7 @@ fn a_day_is_not_counted_anew_because_the_clock_was_wrong() {
     // The relay was started anew while the clock was behind: rows from the future have been sent by now.
     let login = crate::message::Address::parse("lms@contoso.com").unwrap();
     let mut pace = Pace::new(limits);
-    pace.restore(&[Sent { login, at: start() + Duration::from_hours(72), recipients: 60 }], start());
+    pace.restore(&[Sent { login, at: start() + Duration::from_hours(72), recipients: 60, outside: 0 }], start());
     assert_eq!(pace.last_day(start()), 60);
     assert_eq!(pace.last_day(start() + ONE_DAY), 0);
     assert_eq!(pace.turn(start() + Duration::from_mins(2), 1, Lane::Normal), Turn::Now);

@@ -12,7 +12,7 @@ use crate::schedule::carrier::Routes;
 use crate::schedule::event::Action;
 use crate::schedule::fairness::{self, Due};
 use crate::schedule::gate::{Opening, Pass};
-use crate::schedule::pace::{Pace, Turn};
+use crate::schedule::pace::{Budgets, Pace, Turn, later};
 use crate::schedule::rate::Rates;
 use crate::schedule::window::First;
 use crate::store::{Flow, Waiting};
@@ -22,6 +22,8 @@ struct Ready<'a> {
     queue: &'a Address,
     carrier: &'a Address,
     first: First<'a>,
+    /// It was the last one that tried for all of that carrier's.
+    has_tried: bool,
 }
 
 /// The message that goes.
@@ -67,12 +69,14 @@ impl Scheduler {
                     if !carrier.takes(now) {
                         continue;
                     }
-                    let pace = self.paces.get_mut(&carrier.login);
-                    match pace.map(|pace| pace.turn(now, first.recipients.max(1), first.flow.lane)) {
-                        Some(Turn::At(when)) => consider(when),
+                    let Some(pace) = self.paces.get_mut(&carrier.login) else { continue };
+                    let by_pace = pace.turn(now, first.recipients.max(1), first.flow.lane);
+                    let by_budget = self.budgets.turn(&carrier.tenant, first.flow, first.recipients, now);
+                    match later(by_pace, by_budget) {
+                        Turn::At(when) => consider(when),
                         // It has become due since the last event.
-                        Some(Turn::Now) => consider(now),
-                        Some(Turn::Busy) | None => {}
+                        Turn::Now => consider(now),
+                        Turn::Busy => {}
                     }
                 }
             }
@@ -153,9 +157,9 @@ impl Scheduler {
 
     /// Whose turn it is at this login; `None`: nobody's.
     fn pick(&mut self, login: &Address, now: Timestamp) -> Option<Pick> {
-        let Self { queues, routes, rates, paces, .. } = self;
-        let mut ready = ready(queues, routes, rates, (login, paces.get_mut(login)?), now);
-        others_first(&mut ready, queues);
+        let Self { queues, routes, rates, paces, budgets, .. } = self;
+        let mut ready = ready(queues, routes, (rates, budgets), (login, paces.get_mut(login)?), now);
+        others_first(&mut ready);
         let mut due: Due = [None; 3];
         for Ready { first, .. } in &ready {
             let since = &mut due[first.flow.lane as usize];
@@ -165,7 +169,7 @@ impl Scheduler {
         let in_lane: Vec<&Ready<'_>> = ready.iter().filter(|ready| ready.first.flow.lane == lane).collect();
         let bids = in_lane.iter().map(|ready| (ready.first.share, ready.first.recipients));
         let (winner, rounds) = fairness::next(bids)?;
-        let Ready { queue, carrier, first } = in_lane[winner];
+        let Ready { queue, carrier, first, .. } = in_lane[winner];
         let (queue, carrier) = ((*queue).clone(), (*carrier).clone());
         let pick = Pick { queue, carrier, flow: first.flow.clone(), recipients: first.recipients };
         if rounds > 0 {
@@ -195,11 +199,12 @@ impl Scheduler {
             pace.start(now, id, recipients, flow.lane);
         }
         self.rates.charge(&flow.app, now);
-        self.with(&carrier, |carrier| {
+        if let Some(carrier) = self.queues.get_mut(&carrier) {
             carrier.tried = carrier.is_tried_by_one(now).then_some(id);
             carrier.under_way += 1;
             carrier.gate.passes(id);
-        });
+            self.budgets.start(&carrier.tenant, id, &flow, recipients);
+        }
         self.under_way.insert(id, UnderWay { queue: address, flow, moved: false });
         actions.push(Action::Attempt(carrier, id));
     }
@@ -207,23 +212,21 @@ impl Scheduler {
 
 /// Who has tried for all in vain is behind the others: it may be what the far side cannot bear, and alone in its lane or flow it would be the
 /// first each time.
-fn others_first(ready: &mut Vec<Ready<'_>>, queues: &BTreeMap<Address, AccountQueue>) {
-    let has_tried =
-        |ready: &Ready<'_>| queues.get(ready.carrier).is_some_and(|carrier| carrier.tried == Some(ready.first.id));
-    if !ready.iter().all(has_tried) {
-        ready.retain(|ready| !has_tried(ready));
+fn others_first(ready: &mut Vec<Ready<'_>>) {
+    if !ready.iter().all(|ready| ready.has_tried) {
+        ready.retain(|ready| !ready.has_tried);
     }
 }
 
-/// Of each flow what is first, if this login could carry it now.
+/// Of each line what is first, if this login could carry it now.
 fn ready<'a>(
     queues: &'a BTreeMap<Address, AccountQueue>,
     routes: &'a Routes,
-    rates: &Rates,
+    (rates, budgets): (&Rates, &mut Budgets),
     (login, pace): (&Address, &mut Pace),
     now: Timestamp,
 ) -> Vec<Ready<'a>> {
-    let mut ready = Vec::new();
+    let mut ready: Vec<Ready<'_>> = Vec::new();
     let has_turn = Lane::ALL.map(|lane| pace.turn(now, 1, lane) == Turn::Now);
     if !has_turn.contains(&true) {
         return ready;
@@ -238,11 +241,29 @@ fn ready<'a>(
             continue;
         }
         let mut carriers = routes.carriers(queues, queue, head.flow);
-        let Some((carrier, _)) = carriers.find(|(_, carrier)| is_ours(carrier)) else { continue };
+        let mut has_budget =
+            |carrier: &AccountQueue| budgets.turn(&carrier.tenant, head.flow, head.recipients, now) == Turn::Now;
+        let found = carriers.find(|(_, carrier)| is_ours(carrier) && has_budget(carrier));
+        let Some((address, carrier)) = found else { continue };
         // What is too large for the rest of the day does not keep the others from using it.
         if head.recipients <= 1 || pace.turn(now, head.recipients, head.flow.lane) == Turn::Now {
-            ready.push(Ready { queue, carrier, first: head });
+            let has_tried = carrier.tried == Some(head.id);
+            stand_in_line(&mut ready, Ready { queue, carrier: address, first: head, has_tried });
         }
     }
     ready
+}
+
+/// An app's two flows of a lane have one place in it, and of both what is due first takes that: a budget does not give the app another share.
+/// They come one behind the other.
+fn stand_in_line<'a>(ready: &mut Vec<Ready<'a>>, next: Ready<'a>) {
+    let place = |ready: &Ready<'_>| (ready.has_tried, ready.first.due_at, ready.first.id);
+    match ready.last_mut() {
+        Some(last) if last.queue == next.queue && last.first.flow.is_in_line_with(next.first.flow) => {
+            if place(&next) < place(last) {
+                *last = next;
+            }
+        }
+        _ => ready.push(next),
+    }
 }

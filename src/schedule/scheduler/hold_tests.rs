@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::testing;
 use crate::message::Lane;
+use crate::schedule::Counted;
 use crate::schedule::window::testing::answer;
 use crate::store::{HoldCause, Waiting};
 
@@ -132,7 +133,7 @@ impl World {
 }
 
 fn taken(_: &Address, _: i64, at: Timestamp) -> Outcome {
-    Outcome::Answered { sent: Some((at, 1)), again: None, throttled: None }
+    Outcome::Answered { sent: Some(Counted::new(at, 1)), again: None, throttled: None }
 }
 
 fn stopped(cause: HoldCause, of_tenant: bool) -> impl Fn(&Address, i64, Timestamp) -> Outcome {
@@ -147,7 +148,11 @@ fn stopped(cause: HoldCause, of_tenant: bool) -> impl Fn(&Address, i64, Timestam
             probe_at: None,
             probes: 0,
         };
-        Outcome::Stopped { sent: Some((at, 0)), again: Some(waiting(n)), stop: Stop::Hold { hold, of_tenant } }
+        Outcome::Stopped {
+            sent: Some(Counted::new(at, 0)),
+            again: Some(waiting(n)),
+            stop: Stop::Hold { hold, of_tenant },
+        }
     }
 }
 
@@ -268,7 +273,7 @@ fn an_account_that_somebody_holds_is_not_freed_with_its_tenant() {
 fn who_has_tried_for_all_in_vain_lets_somebody_else_try_next() {
     for cause in [Some(HoldCause::Blocked), None] {
         let pause = |_: &Address, n, at| Outcome::Stopped {
-            sent: Some((at, 0)),
+            sent: Some(Counted::new(at, 0)),
             again: Some(waiting(n)),
             stop: Stop::Pause { error: "451 4.7.500 Server busy".to_owned(), retry_at: None },
         };
@@ -301,7 +306,7 @@ fn who_has_tried_for_all_in_vain_lets_somebody_else_try_next() {
 fn a_mood_of_the_account_pauses_it_and_one_message_tries_for_all() {
     let mut world = World::new(&[LMS]);
     world.finish(|_, n, at| Outcome::Stopped {
-        sent: Some((at, 0)),
+        sent: Some(Counted::new(at, 0)),
         again: Some(waiting(n)),
         stop: Stop::Pause { error: "451 4.7.500 Server busy".to_owned(), retry_at: None },
     });

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use super::*;
 use crate::config::{Account, App, testing};
 use crate::message::Lane;
+use crate::schedule::Counted;
 use crate::schedule::window::testing::answer;
 use crate::store::HoldCause;
+
+mod budget;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -79,6 +82,8 @@ enum Fate {
     TenantBlocked,
     Busy,
     NotDue,
+    /// It is put into the flow that it belongs to.
+    OtherFlow,
     Failed,
 }
 
@@ -180,7 +185,9 @@ impl World {
             let outcome = match self.fates.pop_front() {
                 None => {
                     let (_, waiting) = self.store.remove(&id).expect("it was there when it began");
-                    Outcome::Answered { sent: Some((next, waiting.recipients)), again: None, throttled: None }
+                    let outside = if waiting.flow.outside { waiting.recipients } else { 0 };
+                    let sent = Some(Counted { outside, ..Counted::new(next, waiting.recipients) });
+                    Outcome::Answered { sent, again: None, throttled: None }
                 }
                 Some(fate) => self.failed(fate, &carrier, id),
             };
@@ -200,13 +207,16 @@ impl World {
         if matches!(fate, Fate::NotDue | Fate::Failed) {
             waiting.due_at = at + Duration::from_secs(5);
         }
+        if matches!(fate, Fate::OtherFlow) {
+            waiting.flow.outside = !waiting.flow.outside;
+        }
         let again = waiting.clone();
         let hold = |cause| {
             let reply = Some("550 5.7.705 no".to_owned());
             let account = carrier.clone();
             Hold { account, cause, reply, error: None, codes: Vec::new(), since: at, probe_at: None, probes: 0 }
         };
-        let (sent, error) = (Some((at, 0)), "no".to_owned());
+        let (sent, error) = (Some(Counted::new(at, 0)), "no".to_owned());
         let stop = |stop| Outcome::Stopped { sent, again: Some(again.clone()), stop };
         match fate {
             Fate::Unreachable => Outcome::Unreachable { again, error, retry_at: None },
@@ -214,7 +224,7 @@ impl World {
             Fate::Quota => stop(Stop::Hold { hold: hold(HoldCause::Quota), of_tenant: false }),
             Fate::TenantBlocked => stop(Stop::Hold { hold: hold(HoldCause::Blocked), of_tenant: true }),
             Fate::Busy => stop(Stop::Pause { error, retry_at: None }),
-            Fate::NotDue => Outcome::NotDue(again),
+            Fate::NotDue | Fate::OtherFlow => Outcome::NotDue(again),
             Fate::Failed => Outcome::Answered { sent: None, again: Some(again), throttled: None },
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{Queue, testing};
+use crate::schedule::Counted;
 use crate::schedule::window::testing::answer;
 use crate::store::{HoldCause, Waiting};
 
@@ -110,7 +111,7 @@ fn no_more_than_three_are_under_way_and_an_end_makes_room() {
     assert_eq!(attempts(&wake(&mut scheduler, &[waiting(3)], soon)), [3]);
     let later = start() + Duration::from_secs(10);
     assert!(attempts(&accept(&mut scheduler, 4, later)).is_empty());
-    let sent = Outcome::Answered { sent: Some((later, 1)), again: None, throttled: None };
+    let sent = Outcome::Answered { sent: Some(Counted::new(later, 1)), again: None, throttled: None };
     assert_eq!(attempts(&finish(&mut scheduler, 2, sent, later)), [4]);
 }
 
@@ -134,7 +135,7 @@ fn an_upstream_that_is_away_is_tried_by_one_message_after_ever_longer_pauses() {
     }
     now = scheduler.next_wake(now).unwrap();
     assert_eq!(attempts(&wake(&mut scheduler, &[1, 2, 3].map(waiting), now)), [1]);
-    let sent = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
+    let sent = Outcome::Answered { sent: Some(Counted::new(now, 1)), again: None, throttled: None };
     assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2]);
 }
 
@@ -157,7 +158,7 @@ fn a_connection_that_was_one_too_many_leaves_the_account_fewer_of_them() {
     let now = scheduler.next_wake(start()).unwrap();
     assert_eq!(now, start() + Duration::from_mins(1), "and it pauses");
     assert_eq!(attempts(&wake(&mut scheduler, &[1, 2, 3].map(waiting), now)), [1]);
-    let sent = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
+    let sent = Outcome::Answered { sent: Some(Counted::new(now, 1)), again: None, throttled: None };
     assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2], "one at a time");
     let of_nobody = Event::Throttled { account: address("gone@contoso.com"), throttle: Throttle::Rate, said };
     assert!(scheduler.on(of_nobody, now).is_empty());
@@ -187,7 +188,7 @@ fn a_refused_login_holds_the_account_until_a_probe_succeeds() {
     let actions = scheduler.on(Event::Probed { account: lms(), result: Ok(()) }, now);
     assert!(matches!(actions[0], Action::Release { .. }));
     assert_eq!(attempts(&actions), [1], "one message goes first");
-    let sent = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
+    let sent = Outcome::Answered { sent: Some(Counted::new(now, 1)), again: None, throttled: None };
     assert_eq!(attempts(&finish(&mut scheduler, 1, sent, now)), [2]);
 }
 
@@ -255,7 +256,7 @@ fn accounts_that_share_a_login_share_its_pace() {
 #[test]
 fn holds_and_todays_sends_are_remembered_from_the_run_before() {
     let config = config(&[("lms@contoso.com", "lms@contoso.com")]);
-    let sent: Vec<Sent> = (0..30).map(|_| Sent { login: lms(), at: start(), recipients: 1 }).collect();
+    let sent: Vec<Sent> = (0..30).map(|_| Sent { login: lms(), at: start(), recipients: 1, outside: 0 }).collect();
     let mut scheduler = Scheduler::new(&config, vec![login_refused(start())], &sent, false, start());
     wake(&mut scheduler, &[waiting(1)], start());
     let standing = &scheduler.standings(start())[0];
@@ -290,7 +291,7 @@ fn a_queue_of_any_length_is_worked_off_from_a_small_window() {
                 finish(
                     &mut scheduler,
                     id.number(),
-                    Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None },
+                    Outcome::Answered { sent: Some(Counted::new(now, 1)), again: None, throttled: None },
                     now,
                 )
             }
@@ -444,7 +445,7 @@ fn a_proof_waits_until_nothing_of_its_login_waits_or_is_under_way() {
     assert!(wake(&mut scheduler, &[], due).is_empty(), "the other account is sending");
     assert!(scheduler.next_wake(due).is_none_or(|when| when > due), "and nobody is woken for it");
 
-    let sent = Outcome::Answered { sent: Some((due, 1)), again: None, throttled: None };
+    let sent = Outcome::Answered { sent: Some(Counted::new(due, 1)), again: None, throttled: None };
     let ended = Event::Finished { account: address("two@contoso.com"), id: two(1), outcome: sent };
     assert_eq!(scheduler.on(ended, due), [Action::Prove(lms())]);
     // It takes one of the three places, and no more than that.
@@ -554,7 +555,7 @@ fn a_reply_that_asks_for_less_slows_the_login_down_and_is_told_word_for_word() {
     for n in 2..=4 {
         now += Duration::from_mins(2);
         assert_eq!(attempts(&accept(&mut scheduler, n, now)).len(), 1);
-        let sent = Outcome::Answered { sent: Some((now, 1)), again: None, throttled: None };
+        let sent = Outcome::Answered { sent: Some(Counted::new(now, 1)), again: None, throttled: None };
         finish(&mut scheduler, n, sent, now);
     }
     assert!(scheduler.standings(now)[0].slowdowns.is_empty());

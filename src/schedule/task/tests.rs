@@ -177,6 +177,7 @@ async fn accept(store: &Store, n: i64) {
         account: lms(),
         lane: Lane::Normal,
         lane_why: None,
+        outside: false,
         envelope: Envelope {
             sender: Some(lms()),
             recipients: vec![Address::parse("you@example.com").unwrap().into()],

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::line;
-use super::values::{count, millis, span};
+use super::values::{millis, span};
 use crate::message::Address;
 use crate::store::engine::Failure;
 use crate::store::{Fact, Hold, SealedSignIn, Sent};
@@ -76,11 +76,8 @@ pub fn sign_in(sql: &Connection, sign_in: &SealedSignIn) -> Result<(), Failure> 
 
 /// A use of the pace.
 pub fn sent(sql: &Connection, sent: &Sent) -> Result<(), Failure> {
-    sql.prepare_cached("INSERT INTO sent (login, at, recipients) VALUES (?1, ?2, ?3)")?.execute(params![
-        sent.login.key(),
-        millis(sent.at),
-        count(u64::from(sent.recipients))
-    ])?;
+    sql.prepare_cached("INSERT INTO sent (login, at, recipients, outside) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![sent.login.key(), millis(sent.at), sent.recipients, sent.outside])?;
     Ok(())
 }
 

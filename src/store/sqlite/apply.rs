@@ -16,6 +16,7 @@ pub fn apply(sql: &Connection, change: &Change, committed: &mut Committed) -> Re
         Change::Delete { ids, at } => ids.iter().try_for_each(|&id| message::delete(sql, id, *at, committed)),
         Change::Move { ids, account, at } => ids.iter().try_for_each(|&id| message::transfer(sql, id, account, *at)),
         Change::Lane { ids, lane, why, at } => ids.iter().try_for_each(|&id| message::lane(sql, id, *lane, why, *at)),
+        Change::Outside { ids, outside } => ids.iter().try_for_each(|&id| message::outside(sql, id, *outside)),
         Change::HoldMessages { ids, at } => ids.iter().try_for_each(|&id| order::hold(sql, id, *at)),
         Change::ReleaseMessages { ids, at } => ids.iter().try_for_each(|&id| order::release(sql, id, *at)),
         Change::GiveUp { ids, at, why } => ids.iter().try_for_each(|&id| order::give_up(sql, id, *at, why)),

@@ -17,8 +17,8 @@ pub fn accept(sql: &Connection, incoming: &Incoming) -> Result<(), Failure> {
     }
     sql.prepare_cached(
         "INSERT INTO message (id, received_at, app, account, mailbox, state, due_at, tries, tried_for, pending, sender,
-             smtputf8, peer, helo, protocol, user, subject, size, in_file, ret, envid, lane, lane_why)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?2, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             smtputf8, peer, helo, protocol, user, subject, size, in_file, ret, envid, lane, lane_why, outside)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?2, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
     )?
     .execute(params![
         id.number(),
@@ -40,6 +40,7 @@ pub fn accept(sql: &Connection, incoming: &Incoming) -> Result<(), Failure> {
         envelope.envid.as_ref().map(EnvelopeId::as_str),
         lane_number(incoming.lane),
         incoming.lane_why,
+        incoming.outside,
     ])?;
     if let Body::Inline(bytes) = &incoming.body {
         sql.prepare_cached("INSERT INTO body (id, bytes) VALUES (?1, ?2)")?
@@ -146,6 +147,12 @@ pub fn lane(sql: &Connection, id: QueueId, lane: Lane, why: &str, at: Timestamp)
         return Ok(());
     }
     line(sql, at, Some(id), None, &format!("lane {lane}: {why}"))
+}
+
+/// Whether a budget counts it. No news to anybody: it says nothing of what became of the message.
+pub fn outside(sql: &Connection, id: QueueId, outside: bool) -> Result<(), Failure> {
+    sql.prepare_cached("UPDATE message SET outside = ?2 WHERE id = ?1")?.execute(params![id.number(), outside])?;
+    Ok(())
 }
 
 /// Takes a message with its body and recipients out of the queue, leaving nothing behind.

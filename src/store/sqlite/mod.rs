@@ -62,7 +62,11 @@ const STEPS: [&str; 2] = [
      ALTER TABLE recipient ADD COLUMN tell_at INTEGER;
      CREATE INDEX recipient_to_tell ON recipient (tell_at) WHERE tell_at IS NOT NULL;
      DROP INDEX message_by_state;
-     CREATE INDEX message_by_flow ON message (account, state, lane, app, due_at, id, pending);",
+     ALTER TABLE message ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX message_by_flow ON message (account, state, lane, app, outside, due_at, id, pending);
+     ALTER TABLE sent ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
+     DROP INDEX sent_by_login;
+     CREATE INDEX sent_by_login ON sent (login, at, recipients, outside);",
 ];
 
 /// Marks the file as ours (`application_id`): "xoa2".

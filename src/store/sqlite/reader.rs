@@ -20,11 +20,11 @@ use crate::store::{
 
 /// The scheduler's window. A constant, so that the test of its cost sees the same text.
 pub const WINDOW: &str = "SELECT id, due_at, pending FROM message
-     WHERE account = ?1 AND state = 'waiting' AND lane = ?2 AND app = ?3 ORDER BY due_at, id LIMIT ?4";
+     WHERE account = ?1 AND state = 'waiting' AND lane = ?2 AND app = ?3 AND outside = ?4 ORDER BY due_at, id LIMIT ?5";
 
 /// The flow behind this one. So the index is jumped through, from flow to flow.
-pub const NEXT_FLOW: &str = "SELECT lane, app FROM message
-     WHERE account = ?1 AND state = 'waiting' AND (lane, app) > (?2, ?3) ORDER BY lane, app LIMIT 1";
+pub const NEXT_FLOW: &str = "SELECT lane, app, outside FROM message
+     WHERE account = ?1 AND state = 'waiting' AND (lane, app, outside) > (?2, ?3, ?4) ORDER BY lane, app, outside LIMIT 1";
 
 /// Who is to be told of a refusal.
 pub const TO_TELL: &str = "SELECT message, n FROM recipient WHERE tell_at <= ?1 AND state = 'refused'
@@ -76,9 +76,12 @@ impl Reader for SqliteReader {
         self.snapshot(|sql| {
             let mut flows: Vec<Flow> = Vec::new();
             loop {
-                let (last_lane, last_app) = flows.last().map_or((-1, ""), |last| (lane_number(last.lane), &*last.app));
-                let next = |row: &Row<'_>| Ok(Flow { lane: lane(row)?, app: row.get("app")? });
-                match row(sql, NEXT_FLOW, params![account.key(), last_lane, last_app], next)? {
+                let last = flows.last();
+                let (lane_before, app, outside) =
+                    last.map_or((-1, "", false), |last| (lane_number(last.lane), &*last.app, last.outside));
+                let next =
+                    |row: &Row<'_>| Ok(Flow { lane: lane(row)?, app: row.get("app")?, outside: row.get("outside")? });
+                match row(sql, NEXT_FLOW, params![account.key(), lane_before, app, outside], next)? {
                     Some(flow) => flows.push(flow),
                     None => return Ok(flows),
                 }
@@ -87,7 +90,7 @@ impl Reader for SqliteReader {
     }
 
     fn window(&mut self, account: &Address, flow: &Flow, limit: u32) -> Result<Vec<Waiting>, ReadError> {
-        let values = params![account.key(), lane_number(flow.lane), &*flow.app, limit];
+        let values = params![account.key(), lane_number(flow.lane), &*flow.app, flow.outside, limit];
         self.snapshot(|sql| {
             rows(sql, WINDOW, values, |row| {
                 let (due_at, recipients, flow) = (time(row, "due_at")?, row.get("pending")?, flow.clone());
@@ -209,10 +212,11 @@ impl Reader for SqliteReader {
     }
 
     fn sent_since(&mut self, login: &Address, since: Timestamp) -> Result<Vec<Sent>, ReadError> {
-        let query = "SELECT at, recipients FROM sent WHERE login = ?1 AND at >= ?2 ORDER BY at";
+        let query = "SELECT at, recipients, outside FROM sent WHERE login = ?1 AND at >= ?2 ORDER BY at";
         self.snapshot(|sql| {
             rows(sql, query, params![login.key(), millis(since)], |row| {
-                Ok(Sent { login: login.clone(), at: time(row, "at")?, recipients: row.get("recipients")? })
+                let (at, recipients) = (time(row, "at")?, row.get("recipients")?);
+                Ok(Sent { login: login.clone(), at, recipients, outside: row.get("outside")? })
             })
         })
     }
@@ -279,6 +283,7 @@ fn stored(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored> {
         account: address(row, "mailbox")?,
         lane: lane(row)?,
         lane_why: row.get("lane_why")?,
+        outside: row.get("outside")?,
         state: named(row, "state", MessageState::parse)?,
         due_at: time(row, "due_at")?,
         tries: row.get("tries")?,

@@ -11,6 +11,7 @@ CREATE TABLE message (
     mailbox     TEXT NOT NULL,
     lane        INTEGER NOT NULL DEFAULT 1, -- 0 urgent, 1 normal, 2 bulk
     lane_why    TEXT,
+    outside     INTEGER NOT NULL DEFAULT 0, -- 1: it has recipients that a tenant's budget counts
     state       TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'dead')),
     due_at      INTEGER NOT NULL,
     tries       INTEGER NOT NULL,
@@ -32,8 +33,8 @@ CREATE TABLE message (
     by_order    INTEGER NOT NULL DEFAULT 0 -- 1: it is held because a person ordered it
 ) STRICT;
 
--- Serves the windows (account, 'waiting', lane, app, by due_at and id), the flows, the counts and the accounts that have mail.
-CREATE INDEX message_by_flow ON message (account, state, lane, app, due_at, id, pending);
+-- Serves the windows (account, 'waiting', lane, app, outside, by due_at and id), the flows, the counts and the accounts that have mail.
+CREATE INDEX message_by_flow ON message (account, state, lane, app, outside, due_at, id, pending);
 CREATE INDEX message_dead ON message (dead_at) WHERE dead_at IS NOT NULL;
 
 CREATE TABLE body (
@@ -137,10 +138,11 @@ CREATE TABLE fact (
 CREATE TABLE sent (
     login      TEXT NOT NULL,
     at         INTEGER NOT NULL,
-    recipients INTEGER NOT NULL
+    recipients INTEGER NOT NULL,
+    outside    INTEGER NOT NULL DEFAULT 0 -- those that the tenant's budget counts
 ) STRICT;
 
-CREATE INDEX sent_by_login ON sent (login, at, recipients);
+CREATE INDEX sent_by_login ON sent (login, at, recipients, outside);
 CREATE INDEX sent_by_time ON sent (at);
 
 CREATE TABLE meta (

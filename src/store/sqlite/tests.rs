@@ -42,10 +42,11 @@ fn the_windows_are_read_from_their_index_in_order_and_the_flows_from_it_alone() 
     let window = plan(reader::WINDOW);
     assert_eq!(
         window,
-        "SEARCH message USING COVERING INDEX message_by_flow (account=? AND state=? AND lane=? AND app=?)"
+        "SEARCH message USING COVERING INDEX message_by_flow (account=? AND state=? AND lane=? AND app=? AND outside=?)"
     );
     let flows = plan(reader::NEXT_FLOW);
-    let expected = "SEARCH message USING COVERING INDEX message_by_flow (account=? AND state=? AND (lane,app)>(?,?))";
+    let expected =
+        "SEARCH message USING COVERING INDEX message_by_flow (account=? AND state=? AND (lane,app,outside)>(?,?,?))";
     assert_eq!(flows, expected);
 }
 
@@ -116,6 +117,7 @@ fn a_queue_of_version_1_is_taken_over_with_its_mail() {
         assert_eq!(stored.envelope, Envelope { recipients, smtputf8: true, ..Envelope::default() });
         assert_eq!(stored.recipients[0].reply.as_deref(), Some("250 2.0.0 OK"));
         assert_eq!((stored.tries, stored.subject.as_deref()), (1, Some("old")));
+        assert!(!stored.outside, "nobody has looked yet where it goes");
         let body = reader.body(QueueId::from_number(7)).unwrap();
         assert_eq!(body, Some(Found::Inline(bytes::Bytes::from_static(b"old mail\r\n"))));
         assert_eq!(reader.archived(QueueId::from_number(6)).unwrap().unwrap().recipients.len(), 1);
