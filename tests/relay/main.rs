@@ -4,6 +4,7 @@ mod alerts;
 mod apps;
 mod bad_input;
 mod browser;
+mod budget;
 mod bytes;
 mod chromium;
 mod clients;
