@@ -1,5 +1,6 @@
 //! The one place that builds the parts, runs them and stops them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -206,11 +207,13 @@ impl Relay {
             tracing::warn!(%error, "could not see whether mail waits for accounts that are gone");
             Vec::new()
         });
-        for count in counts {
-            if config.account(&count.account).is_none() && running.account(&count.account).is_some() {
-                let (account, state, messages) = (&count.account, count.state.as_str(), count.messages);
-                tracing::warn!(%account, messages, state, "the account is gone: its mail is kept until it is back");
-            }
+        let is_gone = |account: &Address| config.account(account).is_none() && running.account(account).is_some();
+        let mut gone: BTreeMap<(&Address, &str), u64> = BTreeMap::new();
+        for count in counts.iter().filter(|count| is_gone(&count.account)) {
+            *gone.entry((&count.account, count.state.as_str())).or_default() += count.messages;
+        }
+        for ((account, state), messages) in gone {
+            tracing::warn!(%account, messages, state, "the account is gone: its mail is kept until it is back");
         }
         Ok(needs_restart)
     }

@@ -96,7 +96,7 @@ macro_rules! suite {
             who_waits_long_is_warned_once
             the_pace_is_remembered_by_login
             the_journals_show_their_own_lines_in_order
-            messages_are_counted_by_account_and_state
+            messages_are_counted_by_account_state_and_flow
             the_old_is_forgotten_in_shares
             the_last_id_is_remembered_when_the_message_is_gone
             a_run_that_did_not_end_is_noticed
@@ -767,7 +767,7 @@ pub fn the_journals_show_their_own_lines_in_order(subject: &mut Subject) {
     assert_eq!(subject.read().journal(id(1)).unwrap(), [entry]);
 }
 
-pub fn messages_are_counted_by_account_and_state(subject: &mut Subject) {
+pub fn messages_are_counted_by_account_state_and_flow(subject: &mut Subject) {
     assert_eq!(subject.read().counts().unwrap(), []);
     assert_eq!(subject.read().accounts_with_mail().unwrap(), []);
     subject.commit(&[4, 3, 2, 1].map(|n| accept(n, &["a@example.com", "b@example.com"])));
@@ -775,12 +775,15 @@ pub fn messages_are_counted_by_account_and_state(subject: &mut Subject) {
     subject.commit(&[recorded(3, 10, &[(0, RecipientState::Accepted)], wait(70))]);
     let mut other = incoming(9, &["a@example.com"]);
     other.account = address("erp@contoso.com");
-    subject.commit(&[Change::Accept(Box::new(other))]);
+    let mut bulk = incoming(10, &["a@example.com"]);
+    (bulk.lane, bulk.app) = (Lane::Bulk, "erp".to_owned());
+    subject.commit(&[Change::Accept(Box::new(other)), Change::Accept(Box::new(bulk))]);
     let count = |account: &str, state, messages, oldest, recipients, last_due| {
         let account = address(account);
         Count {
             account,
             state,
+            flow: Flow::new("moodle", Lane::Normal),
             messages,
             by_rule: 0,
             by_order: 0,
@@ -793,6 +796,7 @@ pub fn messages_are_counted_by_account_and_state(subject: &mut Subject) {
         count("erp@contoso.com", MessageState::Waiting, 1, 9, 1, 9),
         count("lms@contoso.com", MessageState::Dead, 2, 1, 4, 4),
         count("lms@contoso.com", MessageState::Waiting, 2, 2, 3, 70),
+        Count { flow: Flow::new("erp", Lane::Bulk), ..count("lms@contoso.com", MessageState::Waiting, 1, 10, 1, 10) },
     ];
     assert_eq!(subject.read().counts().unwrap(), expected);
     assert_eq!(subject.read().accounts_with_mail().unwrap(), [address("erp@contoso.com"), lms()]);

@@ -289,7 +289,7 @@ impl Store {
         self.shared.readers.read(move |reader| reader.unwarned(after, before, limit)).await
     }
 
-    /// How many messages are where, by account and state. A few milliseconds for 100,000 messages.
+    /// How many messages are where, by account, state and flow. A few milliseconds for 100,000 messages.
     pub async fn counts(&self) -> Result<Vec<Count>, ReadError> {
         self.shared.readers.read(|reader| reader.counts()).await
     }

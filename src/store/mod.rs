@@ -325,13 +325,15 @@ impl SealedSignIn {
     pub const ACCESS: &str = "access token";
 }
 
-/// How many messages of an account are where.
+/// How many messages of one flow of an account's queue are where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
     /// The mailbox.
     pub account: Address,
     /// Where.
     pub state: MessageState,
+    /// Of which flow.
+    pub flow: Flow,
     /// How many messages.
     pub messages: u64,
     /// Those of them of which some recipient is held: a rule keeps it back on purpose. Only counted among held messages.

@@ -32,16 +32,16 @@ pub const TO_TELL: &str = "SELECT message, n FROM recipient WHERE tell_at <= ?1 
 
 /// Counts from the index alone: a few milliseconds for 100,000 messages. Ids are in order of arrival.
 pub const COUNTS: &str =
-    "SELECT account, state, count(*) AS messages, min(id) AS first, sum(pending) AS recipients, max(due_at) AS last_due
-     FROM message GROUP BY account, state";
+    "SELECT account, state, lane, app, outside, count(*) AS messages, min(id) AS first, sum(pending) AS recipients, max(due_at) AS last_due
+     FROM message GROUP BY account, state, lane, app, outside";
 
 /// Held messages are few, but for a copy of a program that may send to nobody: then it is a look into the recipients' key for each.
-const HELD_BY_RULE: &str =
-    "SELECT count(*) AS messages FROM message WHERE account = ?1 AND state = 'held' AND by_order = 0
+const HELD_BY_RULE: &str = "SELECT count(*) AS messages FROM message
+         WHERE account = ?1 AND state = 'held' AND lane = ?2 AND app = ?3 AND outside = ?4 AND by_order = 0
          AND EXISTS (SELECT 1 FROM recipient WHERE recipient.message = message.id AND recipient.state = 'held')";
 
-const HELD_BY_ORDER: &str =
-    "SELECT count(*) AS messages FROM message WHERE account = ?1 AND state = 'held' AND by_order = 1";
+const HELD_BY_ORDER: &str = "SELECT count(*) AS messages FROM message
+         WHERE account = ?1 AND state = 'held' AND lane = ?2 AND app = ?3 AND outside = ?4 AND by_order = 1";
 
 /// Jumps from account to account in the index instead of reading all of it.
 pub const ACCOUNTS: &str = "WITH RECURSIVE found (account) AS (
@@ -383,10 +383,12 @@ fn count(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Count> {
     let (account, oldest) =
         select.query_row([first], |row| Ok((address(row, "mailbox")?, timestamp(row.get("received_at")?)?)))?;
     let state = named(row, "state", MessageState::parse)?;
+    let flow = Flow { lane: lane(row)?, app: row.get("app")?, outside: row.get("outside")? };
     let (by_rule, by_order) = match state {
         MessageState::Held => {
             let key: String = row.get("account")?;
-            let number = |query| sql.prepare_cached(query)?.query_row([&key], |row| unsigned(row, "messages"));
+            let values = params![key, lane_number(flow.lane), &*flow.app, flow.outside];
+            let number = |query| sql.prepare_cached(query)?.query_row(values, |row| unsigned(row, "messages"));
             (number(HELD_BY_RULE)?, number(HELD_BY_ORDER)?)
         }
         MessageState::Waiting | MessageState::Dead => (0, 0),
@@ -394,6 +396,7 @@ fn count(sql: &Connection, row: &Row<'_>) -> rusqlite::Result<Count> {
     Ok(Count {
         account,
         state,
+        flow,
         by_rule,
         by_order,
         messages: unsigned(row, "messages")?,
