@@ -12,6 +12,7 @@ mod scheduler;
 mod task;
 pub mod window;
 
+pub use carrier::Routes;
 pub use event::{Action, Counted, Event, Outcome, Proved, Standing, Stop, Throttle};
 pub use scheduler::Scheduler;
 pub use task::{Courier, Desk, Inbox, inbox, run};
