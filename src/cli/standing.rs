@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::show::{count, journal_line, printable, to_do};
 use super::when::{both, clock, days, distance, time};
 use crate::ops::{
-    AccountDetail, AccountStatus, ExpiryView, ForecastView, HoldView, PaceView, QueueCounts, STATUS, SignInView,
+    AccountDetail, AccountStatus, ExpiryView, ForecastView, HoldView, QueueCounts, RemovedAccount, STATUS, SignInView,
     SlowdownView, Status, grouped,
 };
 
@@ -49,17 +49,8 @@ pub(in crate::cli) fn status(status: &Status, now: Timestamp) -> String {
         text.push_str(&account_sheet(account, now));
     }
     for removed in &status.removed_accounts {
-        let queue = counts(&removed.queue, now);
-        // Dead letters alone wait for nothing.
-        let held = if removed.queue.waiting + removed.queue.held > 0 { "HELD, " } else { "" };
-        let mut sheet = Sheet { text: format!("\n{}: {held}no longer in the configuration\n", removed.mailbox) };
-        let elsewhere = format!("xoauth2-relay queue move --to MAILBOX --account {}", removed.mailbox);
-        sheet.line(
-            "to do",
-            &format!("put the account back into the configuration, or let another one send it: {elsewhere}"),
-        );
-        sheet.line("queue", &queue);
-        text.push_str(&sheet.text);
+        text.push('\n');
+        text.push_str(&removed_sheet(removed, now));
     }
     for expiry in &status.expires {
         let _ = writeln!(text, "\nends: {}", ends(expiry, now));
@@ -91,8 +82,13 @@ fn in_all(status: &Status, now: Timestamp) -> String {
     let accounts = if held == 0 { accounts } else { format!("{accounts}, {held} HELD") };
     let waiting = status.queue.waiting;
     let waits = if waiting == 0 { "no mail waits".to_owned() } else { format!("{waiting} waiting") };
-    let leaves = if held == 0 { "" } else { "what is not held is " };
-    let forecast = status.forecast.as_ref().map(|forecast| format!(", {leaves}{}", empty(forecast, now)));
+    let queues = status.accounts.iter().map(|account| (&account.queue, &account.forecast));
+    let removed = status.removed_accounts.iter().map(|removed| (&removed.queue, &removed.forecast));
+    let stays = queues.chain(removed).any(|(queue, forecast)| queue.waiting > 0 && forecast.is_none());
+    let forecast = status.forecast.as_ref().map(|forecast| match empty(forecast, now) {
+        empty if stays => format!(", what can leave will be gone{}", empty.trim_start_matches("empty")),
+        empty => format!(", {empty}"),
+    });
     format!("{accounts}; {waits}{}", forecast.unwrap_or_default())
 }
 
@@ -134,10 +130,7 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
         sheet.line("next try", &both(pause.until, now));
     }
     sheet.line("queue", &counts(&account.queue, now));
-    sheet.some(
-        "forecast",
-        account.forecast.as_ref().map(|forecast| forecast_line(forecast, &account.pace, now)).as_deref(),
-    );
+    sheet.some("forecast", account.forecast.as_ref().map(|forecast| forecast_line(forecast, account, now)).as_deref());
     sign_in_lines(&mut sheet, account, now);
     login_lines(&mut sheet, account, now);
     for (n, warning) in account.warnings.iter().enumerate() {
@@ -154,6 +147,25 @@ fn account_sheet(account: &AccountStatus, now: Timestamp) -> String {
         sheet.line(if n == 0 { "expires" } else { "" }, &line);
     }
     pace_lines(&mut sheet, account, now);
+    sheet.text
+}
+
+/// Its mail waits for it, unless other accounts of its apps carry all of it. Dead letters alone wait for nothing.
+fn removed_sheet(removed: &RemovedAccount, now: Timestamp) -> String {
+    let RemovedAccount { mailbox, queue, forecast } = removed;
+    let is_held = forecast.is_none() && queue.waiting + queue.held > 0;
+    let state = if is_held { "HELD, " } else { "" };
+    let mut sheet = Sheet { text: format!("{mailbox}: {state}no longer in the configuration\n") };
+    if forecast.is_none() {
+        let elsewhere = format!("xoauth2-relay queue move --to MAILBOX --account {mailbox}");
+        let remedy = format!("put the account back into the configuration, or let another one send it: {elsewhere}");
+        sheet.line("to do", &remedy);
+    }
+    sheet.line("queue", &counts(queue, now));
+    let through = |forecast: &ForecastView| {
+        format!("{}{}", empty(forecast, now), carried_by(forecast, mailbox).unwrap_or_default())
+    };
+    sheet.some("forecast", forecast.as_ref().map(through).as_deref());
     sheet.text
 }
 
@@ -213,12 +225,26 @@ fn empty(forecast: &ForecastView, now: Timestamp) -> String {
     }
 }
 
-fn forecast_line(forecast: &ForecastView, pace: &PaceView, now: Timestamp) -> String {
-    let empty = empty(forecast, now);
-    match forecast.limited_by.as_str() {
-        "day" => format!("{empty}: the day's {} recipients are the limit", grouped(u64::from(pace.recipients_per_day))),
-        "retry" => format!("{empty}: then the last message is due to be tried again"),
-        _ => empty,
+fn forecast_line(forecast: &ForecastView, account: &AccountStatus, now: Timestamp) -> String {
+    let (empty, others) = (empty(forecast, now), carried_by(forecast, &account.mailbox));
+    let limit = grouped(u64::from(account.pace.recipients_per_day));
+    let why = match (forecast.limited_by.as_str(), &others) {
+        ("day", None) => format!(": the day's {limit} recipients are the limit"),
+        ("day", Some(_)) => ": their recipients of a day are the limit".to_owned(),
+        ("retry", _) => ": then the last message is due to be tried again".to_owned(),
+        _ => String::new(),
+    };
+    format!("{empty}{}{why}", others.unwrap_or_default())
+}
+
+/// `, through lms2@contoso.com and lms3@contoso.com`; `None` if it is the account's own business.
+fn carried_by(forecast: &ForecastView, mailbox: &str) -> Option<String> {
+    match forecast.carried_by.as_slice() {
+        [] => None,
+        [own] if own == mailbox => None,
+        [one] => Some(format!(", through {one}")),
+        [one, other] => Some(format!(", through {one} and {other}")),
+        [one, others @ ..] => Some(format!(", through {one} and {} others", others.len())),
     }
 }
 

@@ -3,6 +3,7 @@
 mod account;
 mod alert;
 pub mod expiry;
+pub(crate) mod forecast;
 mod login;
 mod order;
 mod outside;
@@ -32,10 +33,11 @@ use crate::store::{ReadError, Store};
 
 pub use account::{AccountDetail, AccountView, ReleaseOrder, Released, Tried};
 pub use alert::AlertTested;
+pub use forecast::ForecastView;
 pub use login::{BrowserAnswer, BrowserPrompt, BrowserRedirect, DevicePrompt, LoginDone};
 pub use order::{Left, MoveOrder, Ordered, ReaddressOrder};
 pub use outside::BudgetView;
-pub use pace::{ForecastView, PaceView, SlowdownView, grouped};
+pub use pace::{PaceView, SlowdownView, grouped};
 pub use queue::{JournalView, LaneOrder, MessageDetail, MessageView, RecipientView, Selection, view};
 pub use send_test::{SendTest, Tested};
 pub use status::{

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use self::account::{account_status, expires, hold_view, of_smart_host, senders};
 use super::expiry::expiries;
-use super::pace::forecasts;
+use super::forecast::forecasts;
 use super::{Ops, OpsError};
 use crate::message::Address;
 use crate::shelf::KEY_FACT;
@@ -22,9 +22,10 @@ impl Ops {
     /// How things stand.
     pub async fn status(&self) -> Result<Status, OpsError> {
         let config = self.config.borrow().clone();
+        let by_flow = self.store.counts().await?;
         let mut counts: HashMap<Address, QueueCounts> = HashMap::new();
-        for count in self.store.counts().await? {
-            counts.entry(count.account.clone()).or_default().add(&count);
+        for count in &by_flow {
+            counts.entry(count.account.clone()).or_default().add(count);
         }
         let standings = by(self.schedule.standings().await, |standing| standing.account.clone());
         let sign_ins = by(self.sign_ins.status(), |sign_in| sign_in.mailbox.clone());
@@ -35,13 +36,12 @@ impl Ops {
         });
         let expiries =
             reading.await.map_err(|_| OpsError::Failed("looking for what ends soon failed: see the log".to_owned()))?;
-        let mut forecasts = forecasts(&config.accounts, &counts, &standings, now);
-        let forecast = forecasts.values().max_by_key(|forecast| forecast.empty_at).cloned();
+        let mut forecasts = forecasts(&config, &by_flow, &standings, now);
         let total = counts.values().fold(QueueCounts::default(), |sum, counts| sum.and(counts));
         let accounts = config.accounts.iter().map(|account| {
             let queue = counts.remove(&account.mailbox).unwrap_or_default();
             let (standing, sign_in) = (standings.get(&account.mailbox), sign_ins.get(&account.mailbox));
-            let forecast = forecasts.remove(&account.mailbox);
+            let forecast = forecasts.queues.remove(&account.mailbox);
             let last_login = self.user_names.last(account);
             let mut status = account_status(account, queue, standing, sign_in, last_login, &expiries, forecast);
             let hold = standing.and_then(|standing| standing.hold.as_ref());
@@ -51,7 +51,11 @@ impl Ops {
             status
         });
         let accounts = accounts.collect();
-        let removed = counts.into_iter().map(|(mailbox, queue)| RemovedAccount { mailbox: mailbox.to_string(), queue });
+        let removed = counts.into_iter().map(|(mailbox, queue)| {
+            let forecast = forecasts.queues.remove(&mailbox);
+            RemovedAccount { mailbox: mailbox.to_string(), queue, forecast }
+        });
+        let removed_accounts = removed.collect();
         let key = match self.shelf.key().await {
             Some(id) => Some(self.key_view(&id.to_string()).await?),
             None => None,
@@ -62,11 +66,11 @@ impl Ops {
             started_at: self.started_at,
             key,
             queue: total,
-            forecast,
+            forecast: forecasts.all,
             told_nobody: self.store.told_nobody().await?,
             has_postmaster: config.postmaster.is_some(),
             accounts,
-            removed_accounts: removed.collect(),
+            removed_accounts,
             expires: expires(&expiries, None),
         })
     }

@@ -28,7 +28,7 @@ use crate::store::Sent;
 
 pub use self::budget::Allowance;
 pub(super) use self::budget::Budgets;
-pub use self::forecast::{Bound, Forecast, Load, Outlook};
+pub use self::forecast::{Bound, DayOutlook, Forecast, Load, Outlook, Shared, Stream, forecasts};
 pub use self::slowdown::Slowdown;
 
 /// A minute, and half a second for clocks and networks that are not ours.
@@ -237,7 +237,8 @@ impl Pace {
             sessions: self.sessions.clone(),
             at_once: if is_rested { self.burst(Lane::Normal, now).min(self.connections()) } else { 0 },
             took: Duration::from_millis(u64::try_from(self.took).unwrap_or_default()),
-            day: self.day.ends(),
+            urgent_until: self.urgent_at.map(|at| at + LATELY).filter(|&until| until > now),
+            day: DayOutlook { allowed: Allowed::of(self.limits.recipients_per_day), ends: self.day.ends() },
         }
     }
 

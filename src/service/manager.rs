@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(sentence(&status(0, 0)), "0 accounts; nothing waits");
         assert_eq!(sentence(&status(1, 1)), "0 accounts; 1 message waits; 1 dead letter");
         let mailbox = "erp@contoso.com".to_owned();
-        let removed = RemovedAccount { mailbox, queue: QueueCounts::default() };
+        let removed = RemovedAccount { mailbox, queue: QueueCounts::default(), forecast: None };
         let status = Status { removed_accounts: vec![removed], ..status(14, 2) };
         assert_eq!(sentence(&status), "0 accounts; 14 messages wait; 2 dead letters; held: erp@contoso.com (removed)");
     }

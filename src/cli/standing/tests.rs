@@ -1,7 +1,7 @@
 //! What an administrator sees.
 
 use super::*;
-use crate::ops::{AccountView, BudgetView, JournalView, LoginView, PauseView, WarningView};
+use crate::ops::{AccountView, BudgetView, JournalView, LoginView, PaceView, PauseView, WarningView};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap()
@@ -88,21 +88,24 @@ fn of(accounts: Vec<AccountStatus>) -> String {
     let held_by_rule = accounts.iter().map(|account| account.queue.held_by_rule).sum();
     let held_by_order = accounts.iter().map(|account| account.queue.held_by_order).sum();
     let queue = QueueCounts { waiting: 14, dead: 1, held, held_by_rule, held_by_order, ..QueueCounts::default() };
+    super::status(&Status { queue, ..status_of(accounts) }, now())
+}
+
+fn status_of(accounts: Vec<AccountStatus>) -> Status {
     let (version, hostname) = ("1.0".to_owned(), "relay".to_owned());
-    let status = Status {
+    Status {
         version,
         hostname,
         started_at: ago(180),
         key: None,
-        queue,
+        queue: QueueCounts::default(),
         forecast: None,
         accounts,
         told_nobody: 0,
         has_postmaster: false,
         removed_accounts: Vec::new(),
         expires: Vec::new(),
-    };
-    super::status(&status, now())
+    }
 }
 
 /// Times of the machine that runs the test made the same everywhere.
@@ -222,12 +225,68 @@ fn a_list_has_a_line_for_each_account() {
     assert_eq!(text, "lms@contoso.com  pausing: connection refused  2 waiting  through smtp:587\n");
 }
 
+fn forecast(minutes: u64, limited_by: &str, carried_by: &[&str]) -> ForecastView {
+    let empty_at = now() + std::time::Duration::from_mins(minutes);
+    let carried_by = carried_by.iter().map(|&mailbox| mailbox.to_owned()).collect();
+    ForecastView { empty_at, limited_by: limited_by.to_owned(), carried_by }
+}
+
+#[test]
+fn a_forecast_names_the_accounts_that_carry_the_mail_if_it_is_not_the_queues_own_alone() {
+    let line = |limited_by, carried_by: &[&str]| {
+        let forecast = Some(forecast(40, limited_by, carried_by));
+        let text = of(vec![AccountStatus { forecast, ..held("lms@contoso.com") }]);
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("  forecast     empty in about 40 minutes (")).unwrap();
+        line.split_once(')').unwrap().1.to_owned()
+    };
+    assert_eq!(line("rate", &["lms2@contoso.com"]), ", through lms2@contoso.com");
+    let both = ["lms2@contoso.com", "lms3@contoso.com"];
+    assert_eq!(line("rate", &both), ", through lms2@contoso.com and lms3@contoso.com");
+    let many = ["lms@contoso.com", "lms2@contoso.com", "lms3@contoso.com", "lms4@contoso.com"];
+    assert_eq!(line("day", &many), ", through lms@contoso.com and 3 others: their recipients of a day are the limit");
+}
+
+#[test]
+fn what_can_leave_is_told_apart_from_what_stays() {
+    let all = |accounts: Vec<AccountStatus>| {
+        let queue = QueueCounts { waiting: 14, ..QueueCounts::default() };
+        let forecast = Some(forecast(40, "rate", &["lms@contoso.com"]));
+        let status = Status { queue, forecast, ..status_of(accounts) };
+        in_all(&status, now()).split_once(" (").unwrap().0.to_owned()
+    };
+    let queue = QueueCounts { waiting: 7, ..QueueCounts::default() };
+    let leaves = |account: AccountStatus| {
+        let forecast = Some(forecast(40, "rate", &["lms2@contoso.com"]));
+        AccountStatus { queue: queue.clone(), forecast, ..account }
+    };
+    let good = || leaves(good("lms2@contoso.com"));
+    let accounts = vec![leaves(held("lms@contoso.com")), good()];
+    assert_eq!(all(accounts), "2 accounts, 1 HELD; 14 waiting, empty in about 40 minutes");
+    let stays = AccountStatus { queue: queue.clone(), ..held("lms@contoso.com") };
+    let told = "2 accounts, 1 HELD; 14 waiting, what can leave will be gone in about 40 minutes";
+    assert_eq!(all(vec![stays, good()]), told);
+}
+
+#[test]
+fn an_account_that_is_gone_holds_its_mail_unless_others_carry_it() {
+    let queue = QueueCounts { waiting: 7, ..QueueCounts::default() };
+    let removed = |forecast| {
+        removed_sheet(&RemovedAccount { mailbox: "old@contoso.com".to_owned(), queue: queue.clone(), forecast }, now())
+    };
+    let waits = removed(None);
+    assert!(waits.starts_with("old@contoso.com: HELD, no longer in the configuration\n  to do "), "{waits}");
+    let leaves = removed(Some(forecast(40, "rate", &["lms@contoso.com"])));
+    assert!(
+        leaves.starts_with("old@contoso.com: no longer in the configuration\n  queue        7 waiting\n"),
+        "{leaves}"
+    );
+    assert!(leaves.ends_with(", through lms@contoso.com\n"), "{leaves}");
+}
+
 #[test]
 fn a_forecast_a_slowdown_and_a_day_that_is_nearly_used_are_told_in_plain_words() {
-    let forecast = |minutes, limited_by: &str| {
-        let empty_at = now() + std::time::Duration::from_mins(minutes);
-        Some(ForecastView { empty_at, limited_by: limited_by.to_owned() })
-    };
+    let forecast = |minutes, limited_by| Some(forecast(minutes, limited_by, &["lms@contoso.com"]));
     let mut account = AccountStatus { forecast: forecast(40, "rate"), ..good("lms@contoso.com") };
     account.pace.last_day = 8_123;
     account.pace.slowed = vec![SlowdownView {

@@ -6,8 +6,9 @@ use super::{
 use crate::config::{Account, Config, Grant, Provider, ReplyRule};
 use crate::message::{Address, SenderPolicy};
 use crate::ops::expiry::Expiry;
+use crate::ops::forecast::ForecastView;
 use crate::ops::outside::BudgetView;
-use crate::ops::pace::{ForecastView, PaceView};
+use crate::ops::pace::PaceView;
 use crate::outbound::replies::explain_hold;
 use crate::outbound::{LastLogin, SenderStanding};
 use crate::schedule::Standing;

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::ops::forecast::ForecastView;
 use crate::ops::outside::BudgetView;
-use crate::ops::pace::{ForecastView, PaceView};
+use crate::ops::pace::PaceView;
 use crate::store::{Count, MessageState};
 
 /// How things stand, as `status --json` shows it.
@@ -20,7 +21,7 @@ pub struct Status {
     pub key: Option<KeyView>,
     /// Of all accounts, configured or not.
     pub queue: QueueCounts,
-    /// When all queues will be empty that are not held, if nothing more comes; absent when nothing leaves.
+    /// When everything will have left that is not kept back by a hold, if nothing more comes; absent when nothing leaves.
     #[serde(default)]
     pub forecast: Option<ForecastView>,
     /// Refusals among the dead letters of which nobody could be told.
@@ -54,6 +55,9 @@ pub struct RemovedAccount {
     pub mailbox: String,
     /// Its messages.
     pub queue: QueueCounts,
+    /// When they will have left through other accounts of their apps; absent where they wait for the account.
+    #[serde(default)]
+    pub forecast: Option<ForecastView>,
 }
 
 /// How many messages are where.
@@ -116,7 +120,7 @@ pub struct AccountStatus {
     /// What its tenant has used of its budget for recipients outside the organisation; absent where none is configured.
     #[serde(default)]
     pub budget: Option<BudgetView>,
-    /// When the queue will be empty, if nothing more comes; absent when nothing waits or nothing leaves.
+    /// When the queue will be empty, if nothing more comes; absent when nothing waits, or some of it does not leave at present.
     pub empty_at: Option<Timestamp>,
     /// The same, and what it depends on.
     #[serde(default)]

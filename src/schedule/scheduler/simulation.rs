@@ -516,6 +516,8 @@ fn a_message_that_is_moved_while_it_is_tried_is_not_tried_by_both() {
     assert_eq!(world.left.iter().map(|left| left.carrier.as_str()).collect::<Vec<_>>(), [LMS, "erp@contoso.com"]);
 }
 
+mod forecast;
+
 mod properties {
     use proptest::prelude::*;
 
