@@ -43,7 +43,7 @@ pub(super) fn of(start: &[u8], headers: &Headers<'_>, recipients: usize, app: &A
     if recipients > MOST_RECIPIENTS || has(headers, "In-Reply-To") || has(headers, "References") {
         return Sign::Plain;
     }
-    let texts = text::texts(start);
+    let texts = text::texts(start, headers);
     let mut weak = None;
     for text in &texts {
         let searched = text.for_links();

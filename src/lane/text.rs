@@ -2,15 +2,21 @@
 //! and rubbish is only text in which nothing is found.
 
 use std::borrow::Cow;
+use std::mem;
 
 use mail_parser::decoders::html::html_to_text;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{HeaderValue, MessageParser, PartType};
+use memchr::memmem;
+
+use crate::message::Headers;
 
 /// Links that are looked at; a mail with more of them is a newsletter.
 const MOST_LINKS: usize = 64;
 /// The longest link that is looked at, in octets.
 const LONGEST_LINK: usize = 2048;
+/// What is between a link's scheme and its host.
+const SCHEME_END: &[u8] = b"://";
 /// A mail with a one-time code says little else, in characters.
 const LONGEST_CODE_MAIL: usize = 1500;
 /// And it says something, in letters: a number alone is the output of some program.
@@ -27,45 +33,79 @@ pub(super) fn decoded(value: &[u8]) -> String {
 }
 
 /// The texts of a mail that a person reads first, decoded: neither attachments nor other mails in it.
-pub(super) fn texts(start: &[u8]) -> Vec<Text> {
-    let Some(message) = MessageParser::new().with_mime_headers().parse(start) else { return Vec::new() };
+pub(super) fn texts<'a>(start: &'a [u8], headers: &Headers<'a>) -> Vec<Text<'a>> {
+    as_it_is(start, headers).map_or_else(|| taken_apart(start), |text| vec![text])
+}
+
+fn taken_apart(start: &[u8]) -> Vec<Text<'_>> {
+    let Some(mut message) = MessageParser::new().with_mime_headers().parse(start) else { return Vec::new() };
     let mut places: Vec<u32> = message.text_body.iter().chain(&message.html_body).copied().collect();
     places.sort_unstable();
     places.dedup();
     let mut texts = Vec::new();
     for place in places {
-        match message.parts.get(place as usize).map(|part| &part.body) {
-            Some(PartType::Text(text)) => texts.push(Text::Plain(text.clone().into_owned())),
-            Some(PartType::Html(text)) => texts.push(Text::Html(text.clone().into_owned())),
+        let Some(part) = message.parts.get_mut(place as usize) else { continue };
+        match mem::take(&mut part.body) {
+            PartType::Text(text) => texts.push(Text::Plain(text)),
+            PartType::Html(text) => texts.push(Text::Html(text)),
             _ => {}
         }
     }
     texts
 }
 
-/// A decoded text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Text {
-    Plain(String),
-    Html(String),
+/// The body, if it is one text in which nothing is encoded: what most programs send, and there is no need to take it apart.
+fn as_it_is<'a>(start: &'a [u8], headers: &Headers<'a>) -> Option<Text<'a>> {
+    let one = |name: &str| match (headers.all(name).next(), headers.all(name).nth(1)) {
+        (None, _) => Some(&b""[..]),
+        (Some(field), None) => Some(field.value.trim_ascii()),
+        (Some(_), Some(_)) => None,
+    };
+    let encoding = one("Content-Transfer-Encoding")?;
+    let is_plain = |name: &&str| encoding.eq_ignore_ascii_case(name.as_bytes());
+    ["", "7bit", "8bit", "binary"].iter().find(|name| is_plain(name))?;
+    let kind = std::str::from_utf8(one("Content-Type")?).ok()?.to_ascii_lowercase();
+    let (kind, parameter) = kind.split_once(';').unwrap_or((&kind, ""));
+    let body = &start[headers.end()..];
+    let body = body.strip_prefix(b"\r\n").or_else(|| body.strip_prefix(b"\n"))?;
+    let parameter = parameter.split(';').next().unwrap_or_default().trim();
+    let is_read_so = match parameter.strip_prefix("charset=").map(|charset| charset.trim_matches('"')) {
+        Some("utf-8") => true,
+        Some("us-ascii" | "iso-8859-1" | "iso-8859-15" | "windows-1252") => body.is_ascii(),
+        Some(_) => false,
+        None => parameter.is_empty() && body.is_ascii(),
+    };
+    let text = std::str::from_utf8(body).ok().filter(|_| is_read_so)?;
+    match kind.trim_end() {
+        "" | "text/plain" => Some(Text::Plain(text.into())),
+        "text/html" => Some(Text::Html(text.into())),
+        _ => None,
+    }
 }
 
-impl Text {
+/// A decoded text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Text<'a> {
+    Plain(Cow<'a, str>),
+    Html(Cow<'a, str>),
+}
+
+impl Text<'_> {
     /// The text to look for links in: what is quoted from another mail is left out, as far as that can be seen.
     pub(super) fn for_links(&self) -> Cow<'_, str> {
         match self {
             Self::Plain(text) if text.contains('>') => {
                 text.lines().filter(|line| !line.starts_with('>')).collect::<Vec<_>>().join("\n").into()
             }
-            Self::Plain(text) => text.into(),
-            Self::Html(text) => text.replace("&amp;", "&").into(),
+            Self::Html(text) if text.contains("&amp;") => text.replace("&amp;", "&").into(),
+            Self::Plain(text) | Self::Html(text) => Cow::Borrowed(text),
         }
     }
 
     /// The text as it is read.
     pub(super) fn plain(&self) -> Cow<'_, str> {
         match self {
-            Self::Plain(text) => text.into(),
+            Self::Plain(text) => Cow::Borrowed(text),
             Self::Html(text) => html_to_text(&in_lines(text)).into(),
         }
     }
@@ -102,9 +142,9 @@ pub(super) fn links(text: &str) -> impl Iterator<Item = Link<'_>> {
         let before = text.as_bytes()[at.saturating_sub(5)..at].to_ascii_lowercase();
         before.ends_with(b"http") || before == b"https"
     };
-    let schemes = text.match_indices("://").filter(move |&(at, _)| is_http(at));
-    schemes.take(MOST_LINKS).filter_map(|(at, sign)| {
-        let rest = &text[at + sign.len()..];
+    let schemes = memmem::find_iter(text.as_bytes(), SCHEME_END).filter(move |&at| is_http(at));
+    schemes.take(MOST_LINKS).filter_map(|at| {
+        let rest = &text[at + SCHEME_END.len()..];
         let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '\\' | '`');
         let end = rest.char_indices().take_while(|&(at, c)| at < LONGEST_LINK && !ends(c)).last();
         let link = &rest[..end.map_or(0, |(at, c)| at + c.len_utf8())];
@@ -119,7 +159,7 @@ pub(super) fn links(text: &str) -> impl Iterator<Item = Link<'_>> {
 /// with one of these words.
 pub(super) fn has_code(text: &str, subject: &str, words: &[String]) -> bool {
     let text = text.trim();
-    if text.chars().take(LONGEST_CODE_MAIL + 1).count() > LONGEST_CODE_MAIL
+    if text.chars().count() > LONGEST_CODE_MAIL
         || text.chars().filter(|c| c.is_alphabetic()).take(FEWEST_LETTERS).count() < FEWEST_LETTERS
     {
         return false;
@@ -206,6 +246,43 @@ mod tests {
         let found: Vec<_> = links(text).map(|link| (link.path, link.query)).collect();
         let expected = [("/sub/login/forgot_password.php", "token=x&y=1,"), ("/p", ""), ("/r", "s")];
         assert_eq!(found, expected.map(|(path, query)| (path.to_owned(), query)));
+    }
+
+    #[test]
+    fn a_body_that_is_one_text_is_read_as_it_would_be_taken_apart() {
+        let kinds = [
+            ("", true),
+            ("Content-Type: text/plain\r\n", true),
+            ("Content-Type: text/html; charset=utf-8\r\n", true),
+            (
+                "content-type:TEXT/Plain;\r\n\tcharset=\"UTF-8\"; format=flowed\r\nContent-Transfer-Encoding: 8bit\r\n",
+                true,
+            ),
+            ("Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: 7Bit \r\n", true),
+            ("Content-Type: text/plain; format=flowed; charset=utf-16\r\n", false),
+            ("Content-Type: text/plain; charset=utf-7\r\n", false),
+            ("Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n", false),
+            ("Content-Transfer-Encoding: 8bit\r\nContent-Transfer-Encoding: quoted-printable\r\n", false),
+            ("Content-Type: text/x-log\r\n", false),
+            ("Content-Type: multipart/mixed; boundary=b\r\n", false),
+        ];
+        for (kind, is_simple) in kinds {
+            for body in
+                ["A link: https://lms.example/a?b=3D1&amp;c=2\r\n\r\n> quoted\r\n", "<p>482913</p>\n--b\n\nc", ""]
+            {
+                let mail = format!("Subject: x\r\n{kind}\r\n{body}");
+                let direct = as_it_is(mail.as_bytes(), &Headers::scan(mail.as_bytes()));
+                assert_eq!(direct.is_some(), is_simple, "{kind}");
+                if let Some(direct) = direct {
+                    assert_eq!(taken_apart(mail.as_bytes()), [direct], "{mail}");
+                }
+            }
+        }
+        let is_direct = |mail: &str| as_it_is(mail.as_bytes(), &Headers::scan(mail.as_bytes())).is_some();
+        assert!(is_direct("Content-Type: text/plain; charset=utf-8\r\n\r\nGrüße"));
+        assert!(!is_direct("Content-Type: text/plain\r\n\r\nGrüße"), "nobody knows what it means");
+        assert!(!is_direct("Content-Type: text/plain; charset=us-ascii\r\n\r\nGrüße"));
+        assert!(!is_direct("Subject: no body"));
     }
 
     #[test]
