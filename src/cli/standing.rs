@@ -231,6 +231,7 @@ fn forecast_line(forecast: &ForecastView, account: &AccountStatus, now: Timestam
     let why = match (forecast.limited_by.as_str(), &others) {
         ("day", None) => format!(": the day's {limit} recipients are the limit"),
         ("day", Some(_)) => ": their recipients of a day are the limit".to_owned(),
+        ("budget", _) => ": the recipients outside the tenant in a day are the limit".to_owned(),
         ("retry", _) => ": then the last message is due to be tried again".to_owned(),
         _ => String::new(),
     };

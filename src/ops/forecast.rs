@@ -18,8 +18,8 @@ use crate::store::{Count, MessageState};
 pub struct ForecastView {
     /// When, about.
     pub empty_at: Timestamp,
-    /// What it depends on most: `rate` (messages a minute, sessions), `day` (recipients a day) or `retry` (a message waits for its next
-    /// try).
+    /// What it depends on most: `rate` (messages a minute, sessions), `day` (recipients a day), `budget` (recipients outside the tenant a
+    /// day) or `retry` (a message waits for its next try).
     pub limited_by: String,
     /// The mailboxes through which it leaves.
     #[serde(default)]
@@ -56,7 +56,9 @@ pub(crate) fn forecasts(
             logins: logins.of(config, carriers),
         })
         .collect();
-    let found = pace::forecasts(&logins.outlooks, &streams, &rates_of_apps(config, &waiting), now);
+    let mut shared = rates_of_apps(config, &waiting);
+    shared.extend(budgets_of_tenants(config, &waiting, &carriers));
+    let found = pace::forecasts(&logins.outlooks, &streams, &shared, now);
     let mut all = Together::default();
     let mut queues: HashMap<Address, Together> = HashMap::new();
     for ((count, carriers), forecast) in waiting.into_iter().zip(&carriers).zip(found) {
@@ -108,6 +110,21 @@ fn rates_of_apps(config: &Config, waiting: &[&Count]) -> Vec<Shared> {
     shared.collect()
 }
 
+/// What leaves through an account of the tenant, as far as it has recipients outside.
+fn budgets_of_tenants(config: &Config, waiting: &[&Count], carriers: &[Vec<&Standing>]) -> Vec<Shared> {
+    let shared = config.tenants.iter().filter_map(|tenant| {
+        let is_of_tenant = |standing: &&&Standing| {
+            let account = config.account(&standing.account);
+            account.is_some_and(|account| account.tenant.eq_ignore_ascii_case(&tenant.name))
+        };
+        let counts = |n: &usize| waiting[*n].flow.outside && carriers[*n].iter().any(|one| is_of_tenant(&one));
+        let streams: Vec<usize> = (0..waiting.len()).filter(counts).collect();
+        let one = streams.first().and_then(|&n| carriers[n].iter().find(is_of_tenant))?;
+        Some(Shared::day(one.allowance.as_ref()?.day.clone(), streams))
+    });
+    shared.collect()
+}
+
 /// Several streams, seen as one.
 #[derive(Default)]
 struct Together {
@@ -140,6 +157,7 @@ impl Together {
         let limited_by = match bound {
             Bound::Rate => "rate",
             Bound::Day => "day",
+            Bound::Budget => "budget",
         };
         Some(ForecastView { empty_at, limited_by: limited_by.to_owned(), carried_by })
     }

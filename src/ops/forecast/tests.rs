@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Account, App, testing};
 use crate::message::Lane;
+use crate::schedule::Scheduler;
 use crate::schedule::pace::{Limits, Pace};
 use crate::store::{Flow, Hold, HoldCause};
 
@@ -190,4 +191,23 @@ fn a_message_that_is_due_later_is_what_a_short_queue_waits_for() {
 fn the_day_is_named_where_it_is_what_a_queue_waits_for() {
     let bench = Bench::new(&[(A, A)]).waits(A, "moodle", Lane::Normal, 10_000);
     assert_eq!(bench.found().queues[&address(A)].limited_by, "day");
+}
+
+#[test]
+fn mail_to_the_outside_waits_for_the_budget_of_its_tenant_and_other_mail_does_not() {
+    const TENANT: &str = "contoso.onmicrosoft.com";
+    let config = testing::of_tenant(TENANT, &[A, B], 100);
+    let outside = Flow { outside: true, ..Flow::new("moodle", Lane::Normal) };
+    let mut bench = Bench::new(&[(A, A), (B, B)])
+        .waits(A, "moodle", Lane::Normal, 130)
+        .waits(A, "moodle", Lane::Normal, 300)
+        .waits(B, "erp", Lane::Normal, 300);
+    bench.counts[0].flow = outside;
+    let standings = Scheduler::new(&config, Vec::new(), &[], false, now()).standings(now());
+    bench.standings = standings.into_iter().map(|standing| (standing.account.clone(), standing)).collect();
+    bench.config = config;
+    let found = bench.found();
+    let (a, b) = (&found.queues[&address(A)], &found.queues[&address(B)]);
+    assert!((1_441..1_500).contains(&minutes(a)), "90 in the first day, the rest in the next: {a:?}");
+    assert_eq!((a.limited_by.as_str(), b.limited_by.as_str(), minutes(b)), ("budget", "rate", 10));
 }

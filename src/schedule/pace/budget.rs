@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::day::{Allowed, Day, Used};
-use super::{CLOCK_STEP, Turn};
+use super::{CLOCK_STEP, DayOutlook, Turn};
 use crate::config::Config;
 use crate::message::{Lane, QueueId};
 use crate::schedule::event::Counted;
@@ -42,16 +42,8 @@ pub struct Allowance {
     pub recipients_per_day: u32,
     /// Those of the last 24 hours that count.
     pub last_day: u64,
-    /// The same, and when each no longer does.
-    pub(super) day: Vec<(Timestamp, Used)>,
-}
-
-impl Allowance {
-    /// What mail that is not urgent may use of it, what that has used so far, and when how much of it no longer counts.
-    pub fn of_others(&self) -> (u64, Vec<(Timestamp, u64)>) {
-        let ends = self.day.iter().map(|(at, used)| (*at, used.others));
-        (Allowed::of(self.recipients_per_day).others, ends.collect())
-    }
+    /// What will be left of it in the time to come.
+    pub day: DayOutlook,
 }
 
 impl Budgets {
@@ -120,7 +112,8 @@ impl Budgets {
         let budget = self.0.get_mut(tenant)?;
         let recipients_per_day = budget.per_day?;
         budget.forget(now);
-        Some(Allowance { recipients_per_day, last_day: budget.day.used(), day: budget.day.ends() })
+        let day = DayOutlook { allowed: Allowed::of(recipients_per_day), ends: budget.day.ends() };
+        Some(Allowance { recipients_per_day, last_day: budget.day.used(), day })
     }
 }
 
@@ -227,8 +220,8 @@ mod tests {
         assert_eq!(budgets.allowance(CONTOSO, hours(26)).unwrap().last_day, 6);
         assert_eq!(budgets.allowance(CONTOSO, hours(35)).unwrap().last_day, 2);
         budgets.assume_unrecorded(CONTOSO, 3, hours(35));
-        let (allowed, ends) = budgets.allowance(CONTOSO, hours(35)).unwrap().of_others();
-        assert_eq!((allowed, ends.iter().map(|(_, used)| used).sum::<u64>()), (9, 5));
+        let DayOutlook { allowed, ends } = budgets.allowance(CONTOSO, hours(35)).unwrap().day;
+        assert_eq!((allowed.others, ends.iter().map(|(_, used)| used.others).sum::<u64>()), (9, 5));
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub enum Bound {
     Rate,
     /// Recipients a day.
     Day,
+    /// What a tenant may send to the outside in a day.
+    Budget,
 }
 
 /// When a queue will be empty.

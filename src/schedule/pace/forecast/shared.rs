@@ -26,7 +26,7 @@ impl Shared {
         Self { streams, limit: Limit::Rate(messages_per_minute.max(1)) }
     }
 
-    /// So many recipients a day at most, for all logins together.
+    /// So many recipients a day at most, for all logins together: a tenant's budget.
     pub fn day(day: DayOutlook, streams: Vec<usize>) -> Self {
         Self { streams, limit: Limit::Day(day) }
     }
@@ -95,7 +95,7 @@ impl<'a> Sharing<'a> {
             let stream = &mut streams[n];
             sent.add(stream.lane, stream.rate * stream.each * minutes);
             if is_whole && stream.is_most_of_day && stream.has_all_it_may() {
-                stream.bound = Bound::Day;
+                stream.bound = Bound::Budget;
             }
         }
         day.note(at, minutes, sent);

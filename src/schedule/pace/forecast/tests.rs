@@ -100,7 +100,7 @@ fn streams_that_share_a_limit_have_it_between_them_whoever_carries_them() {
     let streams = [stream(Lane::Normal, 50, &[0]), stream(Lane::Normal, 100, &[1]), stream(Lane::Normal, 300, &[0, 1])];
     let found = run(EXCHANGE, &streams, &[Shared::day(day, vec![0, 1])]);
     assert_minutes(&found[1..2], &[1_442.0]);
-    assert_eq!(found[1].1, Bound::Day);
+    assert_eq!(found[1].1, Bound::Budget);
     assert!(found[2].0 < 10.1 && found[2].1 == Bound::Rate, "it is not meant: {found:?}");
 }
 
