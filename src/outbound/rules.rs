@@ -137,48 +137,13 @@ pub(super) fn once_more(
 mod tests {
     use super::*;
     use crate::config::testing;
-    use crate::message::{Address, Lane};
-    use crate::store::MessageState;
+    use crate::store::samples::stored;
 
     const WAITING: RecipientState = RecipientState::Waiting;
     const HELD: RecipientState = RecipientState::Held;
 
     fn app(rules: &str) -> App {
         App::clone(&testing::config_with(&format!("[[app]]\nname = 'staging'\n{rules}")).apps[0])
-    }
-
-    fn stored(states: &[RecipientState]) -> Stored {
-        use crate::message::{Envelope, Protocol, Trace};
-        let address = |n: usize| Address::parse(&format!("user{n}@example.com")).unwrap();
-        let at = Timestamp::from_second(1_795_000_000).unwrap();
-        Stored {
-            id: QueueId::new(at, 0),
-            received_at: at,
-            app: "staging".to_owned(),
-            account: Address::parse("lms@contoso.com").unwrap(),
-            lane: Lane::Normal,
-            lane_why: None,
-            outside: false,
-            state: MessageState::Waiting,
-            due_at: at,
-            tries: 3,
-            tried_for: std::time::Duration::from_mins(9),
-            envelope: Envelope {
-                recipients: (0..states.len()).map(|n| address(n).into()).collect(),
-                ..Envelope::default()
-            },
-            trace: Trace {
-                peer: [127, 0, 0, 1].into(),
-                helo: None,
-                protocol: Protocol { extended: true, tls: false, authenticated: false },
-                user: None,
-            },
-            subject: None,
-            size: 2,
-            recipients: (states.iter().enumerate())
-                .map(|(n, &state)| RecipientRow { address: address(n), state, reply: None })
-                .collect(),
-        }
     }
 
     fn states(stored: &Stored) -> Vec<RecipientState> {

@@ -255,8 +255,7 @@ mod tests {
     use super::*;
     use std::io;
 
-    use crate::message::{Address, Envelope, Lane, Protocol, QueueId, Trace};
-    use crate::store::{MessageState, RecipientRow};
+    use crate::store::samples::stored;
 
     fn at() -> Timestamp {
         Timestamp::from_second(1_795_000_000).unwrap()
@@ -275,40 +274,6 @@ mod tests {
     ) -> (Vec<RecipientUpdate>, Next) {
         let terms = Terms { queue, in_doubt: InDoubt::Retry, obstacle: None };
         super::decide(terms, stored, verdicts, at, jitter)
-    }
-
-    fn stored(states: &[RecipientState]) -> Stored {
-        let address = |n: usize| Address::parse(&format!("user{n}@example.com")).unwrap();
-        Stored {
-            id: QueueId::new(at(), 0),
-            received_at: at(),
-            app: "default".to_owned(),
-            account: Address::parse("lms@contoso.com").unwrap(),
-            lane: Lane::Normal,
-            lane_why: None,
-            outside: false,
-            state: MessageState::Waiting,
-            due_at: at(),
-            tries: 0,
-            tried_for: Duration::ZERO,
-            envelope: Envelope {
-                recipients: (0..states.len()).map(|n| address(n).into()).collect(),
-                ..Envelope::default()
-            },
-            trace: Trace {
-                peer: [127, 0, 0, 1].into(),
-                helo: None,
-                protocol: Protocol { extended: true, tls: false, authenticated: false },
-                user: None,
-            },
-            subject: None,
-            size: 2,
-            recipients: states
-                .iter()
-                .enumerate()
-                .map(|(n, &state)| RecipientRow { address: address(n), state, reply: None })
-                .collect(),
-        }
     }
 
     fn verdict(index: usize, class: Class, code: u16, text: &str) -> (usize, Verdict) {

@@ -137,8 +137,8 @@ pub mod samples {
 
     use jiff::Timestamp;
 
-    use crate::message::{Address, Envelope, Lane, Protocol, QueueId, Trace};
-    use crate::store::{MessageState, RecipientRow, RecipientState, Stored};
+    use crate::message::{Envelope, QueueId};
+    use crate::store::{Incoming, MessageState, RecipientState, Stored, samples};
 
     /// What Exchange says of an address that it does not know.
     pub const UNKNOWN: &str =
@@ -152,39 +152,15 @@ pub mod samples {
 
     /// A message all recipients of which were refused.
     pub fn stored(n: u32, sender: Option<&str>, recipients: &[&str]) -> Stored {
-        let address = |text: &&str| Address::parse(text).unwrap();
-        let row = |text: &&str| RecipientRow {
-            address: address(text),
-            state: RecipientState::Refused,
-            reply: Some(UNKNOWN.to_owned()),
-        };
-        Stored {
-            id: QueueId::new(at(0), n),
-            received_at: at(0),
-            app: "moodle".to_owned(),
-            account: Address::parse("lms@contoso.com").unwrap(),
-            lane: Lane::Normal,
-            lane_why: None,
-            outside: false,
-            state: MessageState::Dead,
-            due_at: at(0),
-            tries: 1,
-            tried_for: Duration::ZERO,
-            envelope: Envelope {
-                sender: sender.map(|text| Address::parse(text).unwrap()),
-                recipients: recipients.iter().map(|text| address(text).into()).collect(),
-                ..Envelope::default()
-            },
-            trace: Trace {
-                peer: [127, 0, 0, 1].into(),
-                helo: None,
-                protocol: Protocol { extended: true, tls: false, authenticated: false },
-                user: None,
-            },
-            subject: Some("x".to_owned()),
-            size: 2,
-            recipients: recipients.iter().map(row).collect(),
+        let incoming = samples::incoming(n, recipients);
+        let envelope = Envelope { sender: sender.map(samples::address), ..incoming.envelope };
+        let id = QueueId::new(at(0), n);
+        let mut stored = samples::accepted(Incoming { id, received_at: at(0), envelope, ..incoming });
+        (stored.state, stored.tries) = (MessageState::Dead, 1);
+        for row in &mut stored.recipients {
+            (row.state, row.reply) = (RecipientState::Refused, Some(UNKNOWN.to_owned()));
         }
+        stored
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::{Committed, Failure, Found, Opened, Reader};
-use super::samples::{accept, address, at, id, incoming, lms, record, recorded, wait};
+use super::samples::{accept, accepted, address, at, id, incoming, lms, record, recorded, wait};
 use super::*;
 use crate::message::{Body, EnvelopeId, Lane, Notify, OriginalRecipient, Protocol, Return};
 
@@ -108,26 +108,7 @@ pub(crate) use suite;
 pub fn an_accepted_message_is_read_back_whole(subject: &mut Subject) {
     let sent = incoming(1, &["a@example.com", "b@example.com"]);
     subject.commit(&[Change::Accept(Box::new(sent.clone()))]);
-    let recipient = |text| RecipientRow { address: address(text), state: RecipientState::Waiting, reply: None };
-    let expected = Stored {
-        id: sent.id,
-        received_at: sent.received_at,
-        app: sent.app,
-        account: sent.account,
-        lane: sent.lane,
-        lane_why: sent.lane_why,
-        outside: sent.outside,
-        state: MessageState::Waiting,
-        due_at: sent.received_at,
-        tries: 0,
-        tried_for: Duration::ZERO,
-        envelope: sent.envelope,
-        trace: sent.trace,
-        subject: sent.subject,
-        size: sent.size,
-        recipients: vec![recipient("a@example.com"), recipient("b@example.com")],
-    };
-    assert_eq!(subject.read().message(id(1)).unwrap(), Some(expected));
+    assert_eq!(subject.read().message(id(1)).unwrap(), Some(accepted(sent.clone())));
     let Body::Inline(bytes) = sent.body else { panic!("the sample is inline") };
     assert_eq!(subject.read().body(id(1)).unwrap(), Some(Found::Inline(bytes)));
     assert_eq!(subject.journal(1), ["received from app moodle: 22 octets for 2 recipients"]);

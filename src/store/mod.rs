@@ -21,7 +21,7 @@ mod contract;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::samples::{accept, address, at, id, incoming, lms, record};
+use super::samples::{accept, accepted, address, at, id, incoming, lms, record};
 use super::*;
 use crate::message::{Lane, OriginalRecipient, Recipient};
 
@@ -198,30 +198,7 @@ impl Model {
             return false;
         }
         let given = incoming(n, &["a@example.com", "b@example.com", "c@example.com"]);
-        let row = |recipient: &Recipient| RecipientRow {
-            address: recipient.address.clone(),
-            state: RecipientState::Waiting,
-            reply: None,
-        };
-        let stored = Stored {
-            id: given.id,
-            received_at: given.received_at,
-            app: given.app,
-            account: given.account,
-            lane: given.lane,
-            lane_why: given.lane_why,
-            outside: given.outside,
-            state: MessageState::Waiting,
-            due_at: given.received_at,
-            tries: 0,
-            tried_for: Duration::ZERO,
-            recipients: given.envelope.recipients.iter().map(row).collect(),
-            envelope: given.envelope,
-            trace: given.trace,
-            subject: given.subject,
-            size: given.size,
-        };
-        self.messages.insert(n, stored);
+        self.messages.insert(n, accepted(given));
         true
     }
 

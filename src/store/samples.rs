@@ -1,10 +1,12 @@
-//! Changes for tests.
+//! Messages and changes for tests.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Change, Incoming, Next, RecipientState, RecipientUpdate, Record};
-use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
+use super::{Change, Incoming, MessageState, Next, RecipientRow, RecipientState, RecipientUpdate, Record, Stored};
+use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Recipient, Trace};
 
 /// Second `n` of the tests' time.
 pub fn at(n: i64) -> Timestamp {
@@ -54,6 +56,44 @@ pub fn incoming(n: u32, recipients: &[&str]) -> Incoming {
     }
 }
 
+/// What is stored of it at first.
+pub fn accepted(incoming: Incoming) -> Stored {
+    let row = |recipient: &Recipient| RecipientRow {
+        address: recipient.address.clone(),
+        state: RecipientState::Waiting,
+        reply: None,
+    };
+    Stored {
+        id: incoming.id,
+        received_at: incoming.received_at,
+        app: incoming.app,
+        account: incoming.account,
+        lane: incoming.lane,
+        lane_why: incoming.lane_why,
+        outside: incoming.outside,
+        state: MessageState::Waiting,
+        due_at: incoming.received_at,
+        tries: 0,
+        tried_for: Duration::ZERO,
+        recipients: incoming.envelope.recipients.iter().map(row).collect(),
+        envelope: incoming.envelope,
+        trace: incoming.trace,
+        subject: incoming.subject,
+        size: incoming.size,
+    }
+}
+
+/// A message that waits, with a recipient in each of these states: `user0@example.com` and so on.
+pub fn stored(states: &[RecipientState]) -> Stored {
+    let recipients: Vec<String> = (0..states.len()).map(|n| format!("user{n}@example.com")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let mut stored = accepted(incoming(0, &recipients));
+    for (row, &state) in stored.recipients.iter_mut().zip(states) {
+        row.state = state;
+    }
+    stored
+}
+
 /// It is handed over.
 pub fn accept(n: u32, recipients: &[&str]) -> Change {
     Change::Accept(Box::new(incoming(n, recipients)))
@@ -86,5 +126,5 @@ pub fn recorded(n: u32, when: i64, recipients: &[(usize, RecipientState)], next:
 
 /// Wait until then, after one try.
 pub fn wait(due: i64) -> Next {
-    Next::Wait { due_at: at(due), tries: 1, tried_for: std::time::Duration::from_mins(1) }
+    Next::Wait { due_at: at(due), tries: 1, tried_for: Duration::from_mins(1) }
 }

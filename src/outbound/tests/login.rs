@@ -1,5 +1,7 @@
 //! Up to the login: certificates, STARTTLS, XOAUTH2.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::{Environment, PasswordLogin, SecretSource};
 use crate::outbound::{Step, Timeouts};

@@ -8,15 +8,14 @@ mod talk;
 mod upstream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::upstream::Upstream;
 use super::{Attempt, AttemptError, Class, Credentials, Delivery, Pool, Session, Verdict};
 use crate::config::{Account, Endpoints, Grant, HostPort, Provider, Secret, SmtpTls};
-use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, SenderPolicy, Trace};
-use crate::store::{MessageState, RecipientRow, RecipientState, Stored};
+use crate::message::{Address, Body, QueueId, SenderPolicy};
+use crate::store::{Stored, samples};
 
 /// Up to an accepted login, without PIPELINING.
 const LOGIN: &str = "
@@ -101,36 +100,15 @@ fn token() -> Credentials {
     Credentials::Token(Secret::new("TOKEN"))
 }
 
+/// A message of so many octets to these, which came at the time that [`ON_THE_WIRE`] says.
 fn stored(recipients: &[&str], size: usize) -> Stored {
-    let received_at = "2025-08-04T11:15:30Z".parse().unwrap();
-    let row = |to: &&str| RecipientRow { address: address(to), state: RecipientState::Waiting, reply: None };
-    Stored {
-        id: QueueId::from_number(7),
-        received_at,
-        app: "default".to_owned(),
-        account: address("lms@contoso.com"),
-        lane: Lane::Normal,
-        lane_why: None,
-        outside: false,
-        state: MessageState::Waiting,
-        due_at: received_at,
-        tries: 0,
-        tried_for: Duration::ZERO,
-        envelope: Envelope {
-            sender: Some(address("lms@contoso.com")),
-            recipients: recipients.iter().map(|to| address(to).into()).collect(),
-            ..Envelope::default()
-        },
-        trace: Trace {
-            peer: "127.0.0.1".parse().unwrap(),
-            helo: Some("lms".to_owned()),
-            protocol: Protocol { extended: true, tls: false, authenticated: true },
-            user: Some("user".to_owned()),
-        },
-        subject: None,
-        size: u64::try_from(size).unwrap(),
-        recipients: recipients.iter().map(row).collect(),
-    }
+    let mut incoming = samples::incoming(0, recipients);
+    incoming.id = QueueId::from_number(7);
+    incoming.received_at = "2025-08-04T11:15:30Z".parse().unwrap();
+    incoming.envelope.sender = Some(address("lms@contoso.com"));
+    incoming.trace.helo = Some("lms".to_owned());
+    incoming.size = u64::try_from(size).unwrap();
+    samples::accepted(incoming)
 }
 
 fn delivery(upstream: &Upstream, recipients: &[&str], message: impl Into<Bytes>) -> Delivery {

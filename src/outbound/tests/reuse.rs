@@ -1,5 +1,7 @@
 //! Sessions kept for the next message: as long as they are good for one, and never more of them than allowed.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use super::*;

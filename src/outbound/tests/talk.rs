@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::{EnvelopeId, Notify, OriginalRecipient, Return};
+use crate::store::RecipientState;
 
 async fn attempt(scripts: &[String], recipients: &[&str], message: &'static str) -> (Attempt, Vec<String>) {
     let upstream = Upstream::playing(scripts).await;

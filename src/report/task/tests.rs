@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use super::*;
 use crate::config::testing::config_with;
 use crate::journal::Feed;
-use crate::message::{Envelope, Notify, Protocol, Trace};
+use crate::message::Notify;
 use crate::report::affair::samples::{UNKNOWN, at};
 use crate::schedule;
+use crate::store::samples::{self, address};
 use crate::store::{Hold, HoldCause, Incoming, Next, RecipientUpdate, Record};
 
 const JANE: &str = "jane@school.org";
@@ -20,10 +21,6 @@ struct World {
     config: watch::Sender<Arc<Config>>,
     /// The other side of the inbox: without it nobody could be told.
     _letters: Box<dyn std::any::Any>,
-}
-
-fn address(text: &str) -> Address {
-    Address::parse(text).unwrap()
 }
 
 impl World {
@@ -57,44 +54,20 @@ impl World {
     async fn accept(&self, sender: Option<&str>, to: &str, change: impl FnOnce(&mut Incoming)) -> QueueId {
         let id = self.store().next_id(self.now());
         let body = Bytes::from(format!("Subject: mail\r\nMessage-ID: <{id}@school.org>\r\n\r\ntext of it\r\n"));
-        let mut incoming = Incoming {
-            id,
-            received_at: self.now(),
-            app: "moodle".to_owned(),
-            account: address("lms@contoso.com"),
-            lane: Lane::Normal,
-            lane_why: None,
-            outside: false,
-            envelope: Envelope {
-                sender: sender.map(address),
-                recipients: vec![address(to).into()],
-                ..Envelope::default()
-            },
-            trace: Trace {
-                peer: [127, 0, 0, 1].into(),
-                helo: None,
-                protocol: Protocol { extended: true, tls: false, authenticated: false },
-                user: None,
-            },
-            subject: Some("mail".to_owned()),
-            size: u64::try_from(body.len()).unwrap(),
-            body: Body::Inline(body),
-        };
+        let mut incoming = samples::incoming(0, &[to]);
+        (incoming.id, incoming.received_at) = (id, self.now());
+        incoming.envelope.sender = sender.map(address);
+        incoming.subject = Some("mail".to_owned());
+        incoming.size = u64::try_from(body.len()).unwrap();
+        incoming.body = Body::Inline(body);
         change(&mut incoming);
         self.store().commit(Change::Accept(Box::new(incoming))).await.unwrap();
         id
     }
 
     async fn record(&self, id: QueueId, state: RecipientState, reply: &str, next: Next) {
-        let record = Record {
-            id,
-            account: address("lms@contoso.com"),
-            at: self.now(),
-            recipients: vec![RecipientUpdate { index: 0, state, reply: reply.to_owned() }],
-            next,
-            sent: None,
-            journal: "a try".to_owned(),
-        };
+        let recipients = vec![RecipientUpdate { index: 0, state, reply: reply.to_owned() }];
+        let record = Record { id, at: self.now(), recipients, ..samples::record(0, 0, &[], next) };
         self.store().commit(Change::Record(Box::new(record))).await.unwrap();
     }
 

@@ -1,13 +1,13 @@
 //! The task with a real store and a far side that answers when the test says so.
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{Account, testing};
-use crate::message::{Body, Envelope, Lane, Protocol, Trace};
-use crate::store::{Flow, HoldCause, Incoming, MessageState, RecipientState, RecipientUpdate};
+use crate::message::Lane;
+use crate::store::samples::{self, lms};
+use crate::store::{Flow, HoldCause, Incoming, MessageState, RecipientState};
 
 /// Sessions of the account, so many attempts are under way at once.
 const UNDER_WAY: usize = 3;
@@ -100,16 +100,8 @@ impl Bench {
 
     /// The far side takes it.
     async fn settle(&self, asked: Asked) {
-        let accepted = RecipientUpdate { index: 0, state: RecipientState::Accepted, reply: "250 2.0.0 OK".to_owned() };
-        let record = Record {
-            id: asked.id,
-            account: lms(),
-            at: self.clock.now(),
-            recipients: vec![accepted],
-            next: Next::Archive,
-            sent: None,
-            journal: "done".to_owned(),
-        };
+        let accepted = samples::record(0, 0, &[(0, RecipientState::Accepted)], Next::Archive);
+        let record = Record { id: asked.id, at: self.clock.now(), ..accepted };
         self.store.commit(Change::Record(Box::new(record))).await.unwrap();
         asked.answer(done());
     }
@@ -144,10 +136,6 @@ impl Bench {
 
 const LMS: &str = "lms@contoso.com";
 
-fn lms() -> Address {
-    Address::parse(LMS).unwrap()
-}
-
 fn start() -> Timestamp {
     Timestamp::from_second(1_795_000_000).unwrap()
 }
@@ -170,29 +158,8 @@ async fn store_of(numbers: impl IntoIterator<Item = i64>) -> Store {
 }
 
 async fn accept(store: &Store, n: i64) {
-    let incoming = Incoming {
-        id: QueueId::from_number(n),
-        received_at: start(),
-        app: "moodle".to_owned(),
-        account: lms(),
-        lane: Lane::Normal,
-        lane_why: None,
-        outside: false,
-        envelope: Envelope {
-            sender: Some(lms()),
-            recipients: vec![Address::parse("you@example.com").unwrap().into()],
-            ..Envelope::default()
-        },
-        trace: Trace {
-            peer: [127, 0, 0, 1].into(),
-            helo: None,
-            protocol: Protocol { extended: true, tls: false, authenticated: false },
-            user: None,
-        },
-        subject: None,
-        size: 2,
-        body: Body::Inline(Bytes::from_static(b"\r\n")),
-    };
+    let incoming = samples::incoming(0, &["you@example.com"]);
+    let incoming = Incoming { id: QueueId::from_number(n), received_at: start(), ..incoming };
     store.commit(Change::Accept(Box::new(incoming))).await.unwrap();
 }
 
