@@ -9,6 +9,8 @@
 
 mod answer;
 mod application;
+#[cfg(test)]
+mod bench;
 mod browser;
 mod claims;
 mod credential;

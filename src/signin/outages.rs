@@ -5,28 +5,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::scripted::{Answer, Scripted, account, literals};
+use super::bench::{MAILBOX, config, mailbox, stored};
+use super::scripted::{Answer, Scripted, account};
 use super::*;
-use crate::config::Secret;
 use crate::shelf::VaultShelf;
 use crate::store::{Fact, SealedSignIn, Store};
 
-const DEADLINE: Duration = Duration::from_secs(30);
 const HTML: &[(&str, &str)] = &[("content-type", "text/html")];
-
-fn mailbox() -> Address {
-    Address::parse("lms@contoso.com").unwrap()
-}
 
 /// A shelf of the real kind that counts what is written to it.
 struct Counted {
     shelf: VaultShelf,
     writes: AtomicUsize,
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+impl Counted {
+    async fn new() -> Self {
+        let (store, folder) = (Store::in_memory(None).unwrap(), tempfile::tempdir().unwrap());
+        let shelf = VaultShelf::in_folder(store.clone(), folder.path()).await;
+        Self { shelf, writes: AtomicUsize::new(0), store, _folder: folder }
+    }
 }
 
 impl Shelf for Counted {
@@ -48,65 +49,22 @@ impl Shelf for Counted {
     }
 }
 
-struct Bench {
-    sign_ins: SignIns,
-    store: Store,
-    shelf: Arc<Counted>,
-    clock: Clock,
-    config: watch::Sender<Arc<Config>>,
-    events: mpsc::UnboundedReceiver<SignInEvent>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    _folder: tempfile::TempDir,
-}
+type Bench = bench::Bench<Counted>;
 
 impl Bench {
     /// Signed in at this endpoint, with an access token for an hour.
-    async fn start(scripted: &Scripted) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::in_memory(None).unwrap();
-        let shelf = Arc::new(Counted {
-            shelf: VaultShelf::in_folder(store.clone(), folder.path()).await,
-            writes: AtomicUsize::new(0),
-        });
-        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-        let first = StoredSignIn {
-            account: mailbox(),
-            current: Secret::new("refresh-0"),
-            previous: None,
-            signed_in_as: None,
-            since: clock.now(),
-            refreshed_at: clock.now(),
-            refresh_life: None,
-            access: None,
-        };
-        shelf.save(first).await.unwrap();
-        let (config, running) =
-            watch::channel(Arc::new(crate::config::testing::config(vec![scripted.account("lms@contoso.com")])));
-        let (tell, events) = mpsc::unbounded_channel();
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let sign_ins = SignIns::start(SignInParts {
-            config: running,
-            secrets: literals(),
-            shelf: Arc::clone(&shelf) as Arc<dyn Shelf>,
-            clock: clock.clone(),
-            events: tell,
-            stop: stop.clone(),
-            tasks: tasks.clone(),
-            timeouts: Timeouts { connect: Duration::from_secs(2), total: Duration::from_secs(2) },
-        });
-        let mut bench = Self { sign_ins, store, shelf, clock, config, events, stop, tasks, _folder: folder };
+    async fn signed_in(scripted: &Scripted) -> Self {
+        let shelf = Arc::new(Counted::new().await);
+        shelf.save(stored(&mailbox(), "refresh-0")).await.unwrap();
+        let timeouts = Timeouts { connect: Duration::from_secs(2), total: Duration::from_secs(2) };
+        let mut bench = Self::with(vec![scripted.account(MAILBOX)], shelf, timeouts);
         assert!(matches!(bench.event().await, SignInEvent::Good { .. }));
         bench
     }
 
-    async fn event(&mut self) -> SignInEvent {
-        tokio::time::timeout(DEADLINE, self.events.recv()).await.expect("an event in time").expect("not ended")
-    }
-
     /// What is at rest, to the octet, and how often it was written.
     async fn at_rest(&self) -> (SealedSignIn, usize) {
-        let row = self.store.sign_in(&mailbox()).await.unwrap().unwrap();
+        let row = self.shelf.store.sign_in(&mailbox()).await.unwrap().unwrap();
         (row, self.shelf.writes.load(Ordering::SeqCst))
     }
 
@@ -118,19 +76,13 @@ impl Bench {
             other => panic!("not passing: {other:?}"),
         }
     }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        tokio::time::timeout(DEADLINE, self.tasks.wait()).await.expect("it ends in time");
-    }
 }
 
 #[tokio::test]
 async fn whatever_answers_in_the_endpoints_place_touches_neither_the_stored_sign_in_nor_the_token_at_hand() {
     let scripted = Scripted::start().await;
-    let mut bench = Bench::start(&scripted).await;
-    let token = bench.sign_ins.token(&mailbox()).await.unwrap();
+    let mut bench = Bench::signed_in(&scripted).await;
+    let token = bench.token().await.unwrap();
     let at_rest = bench.at_rest().await;
     let page = |status, title: &str| Answer::Text(status, HTML, format!("<html><title>{title}</title>"));
     for (answer, named) in [
@@ -157,7 +109,7 @@ async fn whatever_answers_in_the_endpoints_place_touches_neither_the_stored_sign
         let said = bench.fails_in_passing().await;
         assert!(said.contains(named), "{named:?} is not in {said:?}");
         assert_eq!(bench.at_rest().await, at_rest, "{answer:?}");
-        assert_eq!(bench.sign_ins.token(&mailbox()).await.unwrap(), token, "{answer:?}");
+        assert_eq!(bench.token().await.unwrap(), token, "{answer:?}");
         assert!(bench.sign_ins.status()[0].hold.is_none(), "{answer:?}");
     }
     bench.end().await;
@@ -166,8 +118,8 @@ async fn whatever_answers_in_the_endpoints_place_touches_neither_the_stored_sign
 #[tokio::test]
 async fn an_endpoint_that_is_not_there_touches_neither() {
     let scripted = Scripted::start().await;
-    let mut bench = Bench::start(&scripted).await;
-    let token = bench.sign_ins.token(&mailbox()).await.unwrap();
+    let mut bench = Bench::signed_in(&scripted).await;
+    let token = bench.token().await.unwrap();
     let at_rest = bench.at_rest().await;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (address, named) in [
@@ -177,12 +129,11 @@ async fn an_endpoint_that_is_not_there_touches_neither() {
         // TLS is spoken to somebody who does not.
         (scripted.url.replace("http:", "https:"), "127.0.0.1"),
     ] {
-        let gone = account("lms@contoso.com", &address, None);
-        bench.config.send_replace(Arc::new(crate::config::testing::config(vec![gone])));
+        bench.config.send_replace(config(vec![account(MAILBOX, &address, None)]));
         let SignInEvent::Trouble { error, .. } = bench.event().await else { panic!("{address}: not passing") };
         assert!(error.contains(named), "{address}: {error}");
         assert_eq!(bench.at_rest().await, at_rest, "{address}");
-        assert_eq!(bench.sign_ins.token(&mailbox()).await.unwrap(), token, "{address}");
+        assert_eq!(bench.token().await.unwrap(), token, "{address}");
     }
     bench.end().await;
 }
@@ -194,7 +145,7 @@ async fn a_pause_that_is_asked_for_is_kept_in_seconds_as_a_date_and_never_for_a_
         &[("date", "Wed, 21 Oct 2026 07:00:00 GMT"), ("retry-after", "Wed, 21 Oct 2026 07:45:00 GMT")];
     const ABSURD: &[(&str, &str)] = &[("retry-after", "99999999999999999999999")];
     let scripted = Scripted::start().await;
-    let mut bench = Bench::start(&scripted).await;
+    let mut bench = Bench::signed_in(&scripted).await;
     for (headers, minutes) in [(DELTA, 20), (DATE, 45), (ABSURD, 60)] {
         scripted.then(Answer::Text(429, headers, String::new()));
         bench.sign_ins.retry(&mailbox()).await;
@@ -204,7 +155,7 @@ async fn a_pause_that_is_asked_for_is_kept_in_seconds_as_a_date_and_never_for_a_
         bench.clock.advance(Duration::from_secs(minutes * 60 - 1));
         // The token lives for an hour, less a minute.
         if minutes < 59 {
-            assert!(bench.sign_ins.token(&mailbox()).await.is_ok(), "and mail goes on");
+            assert!(bench.token().await.is_ok(), "and mail goes on");
         }
         bench.clock.advance(Duration::from_secs(1));
         assert!(matches!(bench.event().await, SignInEvent::Good { why: Why::Asked, .. }));
@@ -216,17 +167,17 @@ async fn a_pause_that_is_asked_for_is_kept_in_seconds_as_a_date_and_never_for_a_
 #[tokio::test]
 async fn a_clock_that_jumps_costs_no_more_than_a_refresh() {
     let scripted = Scripted::start().await;
-    let bench = Bench::start(&scripted).await;
+    let bench = Bench::signed_in(&scripted).await;
     let year = Duration::from_hours(365 * 24);
-    let first = bench.sign_ins.token(&mailbox()).await.unwrap();
+    let first = bench.token().await.unwrap();
     bench.clock.set(bench.clock.now() - year);
-    assert_eq!(bench.sign_ins.token(&mailbox()).await.unwrap().secret, first.secret, "back: it is good as ever");
+    assert_eq!(bench.token().await.unwrap().secret, first.secret, "back: it is good as ever");
     assert_eq!(scripted.asked().len(), 1);
     bench.clock.set(bench.clock.now() + year + year);
-    let second = bench.sign_ins.token(&mailbox()).await.unwrap();
+    let second = bench.token().await.unwrap();
     assert_ne!(second.secret, first.secret, "forward: it counts as expired");
     bench.clock.set(bench.clock.now() - year);
-    assert_eq!(bench.sign_ins.token(&mailbox()).await.unwrap().secret, second.secret);
+    assert_eq!(bench.token().await.unwrap().secret, second.secret);
     assert_eq!(scripted.asked().len(), 2);
     bench.end().await;
 }
@@ -235,13 +186,13 @@ async fn a_clock_that_jumps_costs_no_more_than_a_refresh() {
 #[tokio::test]
 async fn the_access_token_at_rest_is_sealed_and_gone_once_it_is_rejected() {
     let scripted = Scripted::start().await;
-    let bench = Bench::start(&scripted).await;
-    let token = bench.sign_ins.token(&mailbox()).await.unwrap();
+    let bench = Bench::signed_in(&scripted).await;
+    let token = bench.token().await.unwrap();
     let sealed = bench.at_rest().await.0.access.expect("kept").token;
     assert!(!sealed.windows(6).any(|part| part == b"access"));
     scripted.then(Answer::json(503, ""));
     bench.sign_ins.rejected(&mailbox(), token.version);
-    assert!(bench.sign_ins.token(&mailbox()).await.is_err());
+    assert!(bench.token().await.is_err());
     assert_eq!(bench.at_rest().await.0.access, None);
     bench.end().await;
 }

@@ -7,37 +7,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::Semaphore;
 
-use super::scripted::{Answer, Scripted, literals};
+use super::bench::{MAILBOX, config, mailbox, stored};
+use super::scripted::{Answer, Scripted};
 use super::*;
 use crate::config::{Secret, SecretSource};
 use crate::store::Fact;
-
-/// Nothing here takes long; a test that gets stuck ends loudly.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-fn mailbox() -> Address {
-    Address::parse("lms@contoso.com").unwrap()
-}
-
-fn stored(account: &Address, refresh: &str) -> StoredSignIn {
-    let since = Timestamp::from_second(1_700_000_000).unwrap();
-    StoredSignIn {
-        account: account.clone(),
-        current: Secret::new(refresh),
-        previous: None,
-        signed_in_as: None,
-        since,
-        refreshed_at: since,
-        refresh_life: None,
-        access: None,
-    }
-}
-
-fn config(accounts: Vec<Account>) -> Arc<Config> {
-    Arc::new(crate::config::testing::config(accounts))
-}
 
 /// A shelf whose writes can be held up or made to fail.
 struct Stubborn {
@@ -80,68 +56,18 @@ impl Shelf for Stubborn {
     }
 }
 
-/// Sign-ins with everything around them.
-struct Bench {
-    sign_ins: SignIns,
-    shelf: Arc<Stubborn>,
-    clock: Clock,
-    config: watch::Sender<Arc<Config>>,
-    events: mpsc::UnboundedReceiver<SignInEvent>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
+type Bench = bench::Bench<Stubborn>;
 
 impl Bench {
-    fn start(accounts: Vec<Account>, shelf: Arc<Stubborn>) -> Self {
-        let clock = Clock::manual(Timestamp::from_second(1_800_000_000).unwrap());
-        let (config, running) = watch::channel(config(accounts));
-        let (tell, events) = mpsc::unbounded_channel();
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let sign_ins = SignIns::start(SignInParts {
-            config: running,
-            secrets: literals(),
-            shelf: Arc::clone(&shelf) as Arc<dyn Shelf>,
-            clock: clock.clone(),
-            events: tell,
-            stop: stop.clone(),
-            tasks: tasks.clone(),
-            timeouts: Timeouts::default(),
-        });
-        Self { sign_ins, shelf, clock, config, events, stop, tasks }
-    }
-
     /// One account, signed in with `refresh-0`.
     fn signed_in(scripted: &Scripted) -> Self {
         let shelf = Arc::new(Stubborn::default());
         shelf.rows.put(stored(&mailbox(), "refresh-0"));
-        Self::start(vec![scripted.account("lms@contoso.com")], shelf)
-    }
-
-    async fn token(&self) -> Result<AccessToken, NoToken> {
-        self.sign_ins.token(&mailbox()).await
-    }
-
-    async fn event(&mut self) -> SignInEvent {
-        tokio::time::timeout(DEADLINE, self.events.recv()).await.expect("an event in time").expect("not ended")
+        Self::start(vec![scripted.account(MAILBOX)], shelf)
     }
 
     fn on_shelf(&self) -> Option<String> {
         self.shelf.rows.peek(&mailbox()).map(|stored| stored.current.expose().to_owned())
-    }
-
-    async fn until(&self, condition: impl Fn(&Self) -> bool) {
-        let waited = tokio::time::timeout(DEADLINE, async {
-            while !condition(self) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        });
-        waited.await.expect("it comes true in time");
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        tokio::time::timeout(DEADLINE, self.tasks.wait()).await.expect("it ends in time");
     }
 }
 
@@ -172,7 +98,7 @@ async fn the_rotated_token_is_on_the_shelf_before_the_access_token_is_handed_out
     let shelf = Arc::new(Stubborn::default());
     shelf.rows.put(stored(&mailbox(), "refresh-0"));
     shelf.gate.forget_permits(Semaphore::MAX_PERMITS);
-    let bench = Bench::start(vec![scripted.account("lms@contoso.com")], shelf);
+    let bench = Bench::start(vec![scripted.account(MAILBOX)], shelf);
     let sign_ins = bench.sign_ins.clone();
     let caller = tokio::spawn(async move { sign_ins.token(&mailbox()).await });
     bench.until(|_| scripted.asked().len() == 1).await;
@@ -193,7 +119,7 @@ async fn a_token_that_cannot_be_written_is_not_relied_upon_until_it_can() {
     let shelf = Arc::new(Stubborn::default());
     shelf.rows.put(stored(&mailbox(), "refresh-0"));
     shelf.full.store(true, Ordering::SeqCst);
-    let mut bench = Bench::start(vec![scripted.account("lms@contoso.com")], shelf);
+    let mut bench = Bench::start(vec![scripted.account(MAILBOX)], shelf);
     assert!(matches!(bench.token().await, Err(NoToken::Unavailable { error, .. }) if error.contains("no space left")));
     assert!(matches!(bench.event().await, SignInEvent::Trouble { .. }));
     bench.shelf.full.store(false, Ordering::SeqCst);
@@ -297,7 +223,7 @@ async fn accounts_come_and_go_with_the_configuration() {
     let mut changed = scripted.account("other@contoso.com");
     changed.client_id = "another-client".to_owned();
     changed.client_secret = Some(SecretSource::Literal(Secret::new("s3cret")));
-    bench.config.send_replace(config(vec![changed, scripted.account("lms@contoso.com")]));
+    bench.config.send_replace(config(vec![changed, scripted.account(MAILBOX)]));
     bench.until(|_| scripted.asked().iter().any(|form| form["client_id"] == "another-client")).await;
     assert!(scripted.asked().iter().any(|form| form.get("client_secret").is_some_and(|secret| secret == "s3cret")));
     bench.until(|bench| bench.sign_ins.status().len() == 2).await;
@@ -324,7 +250,7 @@ async fn a_stop_offers_the_shelf_once_more_what_it_did_not_take() {
     let shelf = Arc::new(Stubborn::default());
     shelf.rows.put(stored(&mailbox(), "refresh-0"));
     shelf.full.store(true, Ordering::SeqCst);
-    let mut bench = Bench::start(vec![scripted.account("lms@contoso.com")], Arc::clone(&shelf));
+    let mut bench = Bench::start(vec![scripted.account(MAILBOX)], Arc::clone(&shelf));
     assert!(matches!(bench.event().await, SignInEvent::Trouble { .. }));
     shelf.full.store(false, Ordering::SeqCst);
     bench.end().await;
@@ -337,7 +263,7 @@ async fn a_token_that_is_rotated_while_the_grant_changes_is_kept() {
     scripted.close();
     let bench = Bench::signed_in(&scripted);
     bench.until(|_| scripted.asked().len() == 1).await;
-    let application = Account { grant: Grant::Application, ..scripted.account("lms@contoso.com") };
+    let application = Account { grant: Grant::Application, ..scripted.account(MAILBOX) };
     bench.config.send_replace(config(vec![application]));
     scripted.open();
     bench.until(|bench| bench.sign_ins.grant(&mailbox()) == Some(Grant::Application)).await;
@@ -350,7 +276,7 @@ async fn a_keeper_that_panics_is_told_of() {
     let scripted = Scripted::start().await;
     let shelf = Arc::new(Stubborn::default());
     shelf.broken.store(true, Ordering::SeqCst);
-    let mut bench = Bench::start(vec![scripted.account("lms@contoso.com")], shelf);
+    let mut bench = Bench::start(vec![scripted.account(MAILBOX)], shelf);
     assert_eq!(bench.event().await, SignInEvent::Broken { account: mailbox() });
     assert!(matches!(bench.token().await, Err(NoToken::Unavailable { .. })));
     assert!(matches!(bench.sign_ins.refresh_now(&mailbox()).await, Err(NoToken::Unavailable { .. })));
@@ -361,7 +287,7 @@ async fn a_keeper_that_panics_is_told_of() {
 #[tokio::test]
 async fn a_secret_that_cannot_be_read_is_trouble_and_no_dead_sign_in() {
     let scripted = Scripted::start().await;
-    let mut account = scripted.account("lms@contoso.com");
+    let mut account = scripted.account(MAILBOX);
     account.client_secret = Some(SecretSource::Env("NO_SUCH".to_owned()));
     let shelf = Arc::new(Stubborn::default());
     shelf.rows.put(stored(&mailbox(), "refresh-0"));
@@ -378,7 +304,7 @@ async fn a_refused_secret_whose_file_is_replaced_is_tried_within_a_minute() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     std::fs::write(&file, "expired~secret").unwrap();
-    let mut account = scripted.account("lms@contoso.com");
+    let mut account = scripted.account(MAILBOX);
     account.grant = Grant::Application;
     account.client_secret = Some(SecretSource::File(file.clone()));
     scripted.then(Answer::refusal("invalid_client", 7_000_222));
@@ -430,7 +356,7 @@ async fn a_wrong_clock_is_named_and_neither_shortens_nor_lengthens_the_life_of_a
 async fn a_replaced_secret_is_given_a_quarter_of_an_hour_before_it_counts_as_wrong() {
     let scripted = Scripted::start().await;
     let account = |secret: &str| {
-        let mut account = scripted.account("lms@contoso.com");
+        let mut account = scripted.account(MAILBOX);
         account.client_secret = Some(SecretSource::Literal(Secret::new(secret)));
         account
     };
@@ -473,12 +399,11 @@ async fn nothing_that_can_be_printed_shows_a_secret() {
         .then(Answer::json(400, echo));
     let shelf = Arc::new(Stubborn::default());
     shelf.rows.put(stored(&mailbox(), secret));
-    let mut bench = Bench::start(vec![scripted.account("lms@contoso.com")], shelf);
+    let mut bench = Bench::start(vec![scripted.account(MAILBOX)], shelf);
     let mut printed = vec![format!("{:?}{:?}", bench.token().await, bench.event().await)];
     let refused = bench.sign_ins.refresh_now(&mailbox()).await.unwrap_err();
     printed.push(format!("{refused}{refused:?}{:?}{:?}", bench.event().await, bench.sign_ins.status()));
-    let login =
-        take_in(&scripted.account("lms@contoso.com"), Secret::new(secret), &scripted::tools(&bench.clock)).await;
+    let login = take_in(&scripted.account(MAILBOX), Secret::new(secret), &scripted::tools(&bench.clock)).await;
     let login = login.unwrap_err();
     printed.push(format!("{login}{login:?}{:?}{:?}", stored(&mailbox(), secret), bench.shelf.rows));
 
