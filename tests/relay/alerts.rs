@@ -12,12 +12,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::{Config, Environment, Secret};
+use xoauth2_relay::config::Secret;
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Mailbox, Options, Simulator};
 
 use crate::command_line::program;
-use crate::support::{LISTENER, MAILBOX, PATIENCE, blocking, configuration, mailbox, quick};
+use crate::support::{LISTENER, MAILBOX, PATIENCE, blocking, checked, configuration, mailbox, quick, start_relay_at};
 
 const ERP: &str = "erp@contoso.com";
 /// What stands in the address of a webhook.
@@ -95,16 +95,14 @@ impl World {
         let simulator = Simulator::start(options).await.unwrap();
         let folder = TempDir::new().unwrap();
         let clock = Clock::manual(Timestamp::now());
-        let config = read(&simulator, &folder, extra);
-        let relay = Relay::start(config, Environment::default(), clock.clone()).await.unwrap();
+        let relay = start_relay_at(&text(&simulator, &folder, extra), clock.clone()).await;
         Self { simulator, relay, folder, clock, tokens: Vec::new() }
     }
 
     async fn restart(self, extra: &str) -> Self {
         let Self { simulator, relay, folder, clock, tokens } = self;
         relay.stop().await;
-        let config = read(&simulator, &folder, extra);
-        let relay = Relay::start(config, Environment::default(), clock.clone()).await.unwrap();
+        let relay = start_relay_at(&text(&simulator, &folder, extra), clock.clone()).await;
         Self { simulator, relay, folder, clock, tokens }
     }
 
@@ -152,12 +150,6 @@ async fn soon(what: &str, is_so: impl Fn() -> bool) {
 
 fn text(simulator: &Simulator, folder: &TempDir, extra: &str) -> String {
     configuration(simulator, folder.path(), &format!("{extra}\n{LISTENER}"))
-}
-
-fn read(simulator: &Simulator, folder: &TempDir, extra: &str) -> Config {
-    let text = text(simulator, folder, extra);
-    let config = Config::from_text(&text, "relay.toml", &Environment::default());
-    config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"))
 }
 
 fn json_hook(address: &str) -> String {
@@ -322,7 +314,7 @@ async fn whoever_is_new_in_the_configuration_hears_of_what_is_wrong_at_once() {
     world.sign_in(MAILBOX).await;
     world.kill_sign_in().await;
     crate::support::until_held(&world.relay, true).await;
-    let config = read(&world.simulator, &world.folder, &json_hook(&address));
+    let config = checked(&text(&world.simulator, &world.folder, &json_hook(&address)));
     assert_eq!(world.relay.configure(config).await.unwrap(), [""; 0]);
     soon("the alert", || listener.all().len() == 1).await;
     world.stop().await;
@@ -361,7 +353,7 @@ async fn a_test_is_sent_to_everybody_and_says_who_did_not_get_it() {
     assert_eq!(lines[1], format!("webhook 2 (json): FAILED: {address} answered 503"));
     assert!(!said.contains(TOKEN), "{said}");
 
-    world.relay.configure(read(&world.simulator, &world.folder, "")).await.unwrap();
+    world.relay.configure(checked(&text(&world.simulator, &world.folder, ""))).await.unwrap();
     let output = test().await;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("nobody would be told: [alert]"));

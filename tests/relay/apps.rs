@@ -5,13 +5,12 @@ use std::process::Command;
 
 use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::{Config, Environment, Secret};
-use xoauth2_relay::message::Address;
+use xoauth2_relay::config::{Config, Environment};
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Accepted, Mailbox, Simulator};
 
 use crate::clients::client;
-use crate::support::{Client, LISTENER, MAILBOX, blocking, configuration, expect, quick};
+use crate::support::{Client, LISTENER, MAILBOX, blocking, configuration, expect, id_of, quick, sign_in};
 
 /// A second mailbox.
 const SCANNER: &str = "scan@contoso.com";
@@ -34,8 +33,7 @@ impl Site {
         let config = Self::read(&simulator, folder.path(), top, below);
         let relay = Relay::start(config, Environment::default(), Clock::system()).await.unwrap();
         for mailbox in [MAILBOX, SCANNER] {
-            let token = Secret::new(simulator.issue_refresh_token(mailbox));
-            relay.ops().login_take_in(&Address::parse(mailbox).unwrap(), token).await.unwrap();
+            sign_in(&simulator, &relay, mailbox).await;
         }
         Self { simulator, relay, folder }
     }
@@ -56,9 +54,7 @@ impl Site {
     async fn next(&self, count: usize) -> (String, Accepted) {
         tokio::time::timeout(crate::support::PATIENCE, self.simulator.wait_for_accepted(count)).await.unwrap();
         let accepted = self.simulator.accepted().pop().unwrap();
-        let received = String::from_utf8_lossy(&accepted.bytes).into_owned();
-        let id = received.split_once(" id ").unwrap().1.split([';', '\r', ' ']).next().unwrap().to_owned();
-        let shown = self.relay.ops().queue_show(id.parse().unwrap()).await.unwrap();
+        let shown = self.relay.ops().queue_show(id_of(&accepted)).await.unwrap();
         (shown.message.app, accepted)
     }
 

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::{Config, Environment, Secret};
 use xoauth2_relay::ops::AccountStatus;
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Effect, Fault, Options, Phase, Simulator};
 
-use crate::support::{LISTENER, MAILBOX, PATIENCE, configuration, mailbox, quick};
+use crate::support::{LISTENER, MAILBOX, PATIENCE, configuration, mailbox, quick, sign_in, start_relay_at};
 
 /// Longer than any two proofs are apart.
 const A_DAY: Duration = Duration::from_hours(27);
@@ -30,8 +29,7 @@ impl Idle {
         let simulator = Simulator::start(Options { now: Arc::new(move || now.now()), ..quick() }).await.unwrap();
         let folder = TempDir::new().unwrap();
         let relay = relay(&simulator, &folder, &clock).await;
-        let token = Secret::new(simulator.issue_refresh_token(MAILBOX));
-        relay.ops().login_take_in(&mailbox(), token).await.unwrap();
+        sign_in(&simulator, &relay, MAILBOX).await;
         Self { simulator, relay, clock, folder }
     }
 
@@ -74,9 +72,7 @@ impl Idle {
 }
 
 async fn relay(simulator: &Simulator, folder: &TempDir, clock: &Clock) -> Relay {
-    let text = configuration(simulator, folder.path(), LISTENER);
-    let config = Config::from_text(&text, "relay.toml", &Environment::default()).unwrap();
-    Relay::start(config, Environment::default(), clock.clone()).await.unwrap()
+    start_relay_at(&configuration(simulator, folder.path(), LISTENER), clock.clone()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tempfile::TempDir;
-use xoauth2_relay::config::Secret;
 use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use xoauth2_relay::simulator::{Latency, Mailbox, Options, Simulator};
 use xoauth2_relay::store::{Change, Incoming, Store};
 
-use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, blocking, mailbox, quick, start_relay};
+use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, blocking, mailbox, quick, sign_in, start_relay};
 
 /// A second mailbox.
 const SECOND: &str = "lms2@contoso.com";
@@ -67,8 +66,7 @@ async fn what_somebody_waits_for_overtakes_thousands_of_digests() {
     let simulator = Simulator::start(Options { latency, ..quick() }).await.unwrap();
     let folder = TempDir::new().unwrap();
     let relay = start_relay(&simulator, folder.path(), LISTENER).await;
-    let token = Secret::new(simulator.issue_refresh_token(MAILBOX));
-    relay.ops().login_take_in(&mailbox(), token).await.unwrap();
+    sign_in(&simulator, &relay, MAILBOX).await;
     relay.stop().await;
     fill(folder.path(), bulk).await;
 
@@ -115,8 +113,7 @@ async fn the_accounts_of_an_app_share_its_mail_and_one_that_is_held_is_skipped()
     let app = format!("[[app]]\nname = \"default\"\naccounts = [\"{MAILBOX}\", \"{SECOND}\"]\n{LISTENER}");
     let relay = start_relay(&simulator, folder.path(), &app).await;
     for mailbox in [MAILBOX, SECOND] {
-        let token = Secret::new(simulator.issue_refresh_token(mailbox));
-        relay.ops().login_take_in(&Address::parse(mailbox).unwrap(), token).await.unwrap();
+        sign_in(&simulator, &relay, mailbox).await;
     }
     let door = relay.listeners()[0];
     let submit = |count: usize| async move {

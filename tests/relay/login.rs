@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use reqwest::{Client, Url, redirect};
 use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::Secret;
 use xoauth2_relay::simulator::{Mailbox, Options};
 
 use crate::person::{Login, Site};
-use crate::support::{MAILBOX, mailbox, quick};
+use crate::support::{MAILBOX, mailbox, quick, sign_in};
 
 const SOMEBODY: &str = "somebody@contoso.com";
 
@@ -168,8 +167,7 @@ async fn too_many_forged_addresses_end_it() {
 async fn another_person_changes_nothing() {
     let site = Site::with(two_people()).await;
     let relay = site.relay(Clock::system()).await;
-    let token = Secret::new(site.simulator.issue_refresh_token(MAILBOX));
-    relay.ops().login_take_in(&mailbox(), token).await.unwrap();
+    sign_in(&site.simulator, &relay, MAILBOX).await;
     let sentence = "somebody@contoso.com signed in, but this account needs lms@contoso.com";
     let mut login = site.login(&[MAILBOX]);
     assert!(site.simulator.approve(&login.code().await.1, SOMEBODY));

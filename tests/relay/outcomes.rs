@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::{Config, Environment, Secret};
 use xoauth2_relay::ops::{Selection, Status};
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Effect, Fault, Options, Phase, Simulator};
 
 use crate::alerts::Listener;
-use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, Rig, blocking, configuration, mailbox, quick, until_queue};
+use crate::support::{
+    Client, LISTENER, MAILBOX, PATIENCE, Rig, blocking, configuration, mailbox, quick, sign_in, start_relay_at,
+    until_queue,
+};
 
 const MAIL: &str = "From: Moodle <lms@contoso.com>\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nIt works.\r\n";
 
@@ -29,11 +31,8 @@ impl World {
         let folder = TempDir::new().unwrap();
         let clock = Clock::manual(Timestamp::now());
         let text = configuration(&simulator, folder.path(), &format!("{extra}\n{LISTENER}"));
-        let config = Config::from_text(&text, "relay.toml", &Environment::default());
-        let config = config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"));
-        let relay = Relay::start(config, Environment::default(), clock.clone()).await.unwrap();
-        let token = Secret::new(simulator.issue_refresh_token(MAILBOX));
-        relay.ops().login_take_in(&mailbox(), token).await.unwrap();
+        let relay = start_relay_at(&text, clock.clone()).await;
+        sign_in(&simulator, &relay, MAILBOX).await;
         Self { simulator, relay, clock, _folder: folder }
     }
 
@@ -46,6 +45,11 @@ impl World {
             }
         })
         .await;
+    }
+
+    async fn submit_to(&self, to: &str) {
+        let (door, to) = (self.relay.listeners()[0], to.to_owned());
+        blocking(move || Client::greeted(door).submit(MAILBOX, &[to], MAIL)).await;
     }
 
     /// Waits for the status to be like this; with `step` the calendar goes on meanwhile.

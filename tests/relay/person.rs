@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::{Config, Environment};
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Options, Simulator};
 
 use crate::command_line::program;
-use crate::support::{LISTENER, PATIENCE, configuration};
+use crate::support::{LISTENER, PATIENCE, configuration, start_relay_at};
 
 /// A folder with a configuration, and a simulated Microsoft 365 that fits it.
 pub struct Site {
@@ -55,9 +54,7 @@ impl Site {
 /// A relay of this configuration.
 pub async fn relay(config: &Path, clock: Clock) -> Relay {
     let text = std::fs::read_to_string(config).unwrap();
-    let config = Config::from_text(&text, "relay.toml", &Environment::default());
-    let config = config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"));
-    Relay::start(config, Environment::default(), clock).await.unwrap()
+    start_relay_at(&text, clock).await
 }
 
 /// `xoauth2-relay login …` as a process.

@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::TryRecvError;
 use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::{Config, Environment, Secret};
-use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Event, Fault, Options, Simulator};
 
 use crate::command_line::{Daemon, program};
-use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, Rig, blocking, configuration, mailbox, quick};
+use crate::support::{
+    Client, LISTENER, MAILBOX, PATIENCE, Rig, blocking, configuration, mailbox, quick, sign_in, start_relay_at,
+};
 
 const MAIL: &str = "From: lms@contoso.com\r\nSubject: hello\r\n\r\nhello\r\n";
 
@@ -179,11 +179,8 @@ async fn two_hundred_senders_of_an_expired_token_cause_one_request() {
     let simulator = Simulator::start(options).await.unwrap();
     let folder = TempDir::new().unwrap();
     let text = configuration(&simulator, folder.path(), &format!("{LISTENER}max_connections_per_address = 300\n"));
-    let config = Config::from_text(&text, "relay.toml", &Environment::default());
-    let config = config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"));
-    let relay = Relay::start(config, Environment::default(), clock.clone()).await.unwrap();
-    let token = Secret::new(simulator.issue_refresh_token(MAILBOX));
-    relay.ops().login_take_in(&mailbox(), token).await.unwrap();
+    let relay = start_relay_at(&text, clock.clone()).await;
+    sign_in(&simulator, &relay, MAILBOX).await;
     relay.ops().status().await.unwrap();
     let door = relay.listeners()[0];
     tokio::time::timeout(PATIENCE, async {

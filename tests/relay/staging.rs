@@ -1,10 +1,10 @@
 //! Copies of programs: nothing leaves but what may, decided at each attempt by the configuration in force.
 
-use xoauth2_relay::config::{Config, Environment};
+use xoauth2_relay::config::Config;
 use xoauth2_relay::ops::{Selection, SendTest};
 use xoauth2_relay::simulator::Fault;
 
-use crate::support::{LISTENER, MAILBOX, Rig, configuration, mailbox, quick, without_received};
+use crate::support::{LISTENER, MAILBOX, Rig, checked, configuration, id_of, mailbox, quick, without_received};
 
 const DEV: &str = "dev-team@contoso.com";
 const MAIL: &str = "From: Moodle <lms@contoso.com>\r\nTo: you@example.com\r\nCc: dean@school.example\r\nSubject: hello\r\n\
@@ -22,7 +22,7 @@ pub(crate) fn read(rig: &Rig, rules: &str, changes: &[(&str, &str)]) -> Config {
         assert!(text.contains(from), "{from} is not in {text}");
         text = text.replacen(from, to, 1);
     }
-    Config::from_text(&text, "relay.toml", &Environment::default()).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    checked(&text)
 }
 
 async fn configure(rig: &Rig, rules: &str) {
@@ -48,9 +48,7 @@ async fn diverted_mail_goes_to_one_address_and_tells_whom_it_was_for() {
     let fields = PEOPLE.map(|one| format!("X-Original-To: {one}\r\n")).concat();
     assert_eq!(String::from_utf8_lossy(without_received(&accepted[0].bytes)), format!("{fields}{MAIL}"));
     rig.until_queue_is_empty().await;
-    let received = String::from_utf8_lossy(&accepted[0].bytes).into_owned();
-    let id = received.split_once(" id ").unwrap().1.split([';', '\r', ' ']).next().unwrap().to_owned();
-    let shown = rig.relay.ops().queue_show(id.parse().unwrap()).await.unwrap();
+    let shown = rig.relay.ops().queue_show(id_of(&accepted[0])).await.unwrap();
     assert!(shown.message.recipients.iter().all(|one| one.state == "accepted"), "{:?}", shown.message.recipients);
     let journal = format!("{:?}", shown.journal);
     assert!(journal.contains("diverted to dev-team@contoso.com"), "{journal}");

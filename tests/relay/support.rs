@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
 use xoauth2_relay::config::{Config, Environment, Secret};
-use xoauth2_relay::message::Address;
+use xoauth2_relay::message::{Address, QueueId};
 use xoauth2_relay::ops::{HoldView, MessageView};
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Accepted, Mailbox, Options, Simulator};
@@ -75,8 +75,7 @@ impl Rig {
     }
 
     pub async fn sign_in(&self) {
-        let token = Secret::new(self.simulator.issue_refresh_token(MAILBOX));
-        self.relay.ops().login_take_in(&mailbox(), token).await.unwrap();
+        sign_in(&self.simulator, &self.relay, MAILBOX).await;
     }
 
     /// Stops the relay in order and starts it again on the same folder.
@@ -199,9 +198,24 @@ pub async fn start_relay(simulator: &Simulator, folder: &Path, extra: &str) -> R
 
 /// A relay with this configuration.
 pub async fn start_relay_with(text: &str) -> Relay {
+    start_relay_at(text, Clock::system()).await
+}
+
+/// A relay with this configuration and this calendar.
+pub async fn start_relay_at(text: &str, clock: Clock) -> Relay {
+    Relay::start(checked(text), Environment::default(), clock).await.unwrap()
+}
+
+/// The configuration that this text is.
+pub fn checked(text: &str) -> Config {
     let config = Config::from_text(text, "relay.toml", &Environment::default());
-    let config = config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"));
-    Relay::start(config, Environment::default(), Clock::system()).await.unwrap()
+    config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"))
+}
+
+/// A person signs this mailbox in.
+pub async fn sign_in(simulator: &Simulator, relay: &Relay, mailbox: &str) {
+    let token = Secret::new(simulator.issue_refresh_token(mailbox));
+    relay.ops().login_take_in(&Address::parse(mailbox).unwrap(), token).await.unwrap();
 }
 
 /// Runs something that blocks beside the runtime.
@@ -294,6 +308,13 @@ impl Client {
 
 pub fn expect(reply: &str, code: &str) {
     assert!(reply.starts_with(code), "wanted {code}, got {reply}");
+}
+
+/// What the relay calls a mail that Exchange has.
+pub fn id_of(accepted: &Accepted) -> QueueId {
+    let text = String::from_utf8_lossy(&accepted.bytes);
+    let (_, behind) = text.split_once(" id ").unwrap();
+    behind.split([';', '\r', ' ']).next().unwrap().parse().unwrap()
 }
 
 /// What left equals what came, apart from the `Received` field in front and `From`, `Reply-To`, `Sender` where they are to differ.

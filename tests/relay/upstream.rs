@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use xoauth2_relay::clock::Clock;
-use xoauth2_relay::config::{Config, Environment, Secret};
+use xoauth2_relay::config::Secret;
 use xoauth2_relay::relay::Relay;
 
 use crate::clients::{client, script};
 use crate::letters;
 use crate::machine::Machine;
 use crate::support::{
-    Client, LISTENER, MAILBOX, NOREPLY, PATIENCE, blocking, expect, mailbox, until_held, until_queue,
+    Client, LISTENER, MAILBOX, NOREPLY, PATIENCE, blocking, expect, mailbox, start_relay_with, until_held, until_queue,
 };
 
 /// The relay in front of a Postfix that lets in whom Dovecot lets in, which asks the OAuth server.
@@ -143,9 +142,7 @@ async fn relay(oauth: &OAuth, port: u16, folder: &TempDir) -> Relay {
          ca_file = \"{path}/ca.pem\"\nmessages_per_minute = 1000000\n[queue]\nretry = [\"1s\"]\n{LISTENER}",
         oauth.port
     );
-    let config = Config::from_text(&text, "relay.toml", &Environment::default());
-    let config = config.unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"));
-    Relay::start(config, Environment::default(), Clock::system()).await.unwrap()
+    start_relay_with(&text).await
 }
 
 /// The OAuth server in Python: see `clients/oauth_server.py`. It ends when its standard input does.
