@@ -21,6 +21,16 @@ pub fn client(program: &str) -> Option<PathBuf> {
     found
 }
 
+/// PHP with PHPMailer, unless it is to be left out.
+pub fn php_with_phpmailer() -> Option<PathBuf> {
+    let php = client("php")?;
+    let is_there = Path::new("/usr/share/php/libphp-phpmailer/autoload.php").exists();
+    if !is_there {
+        left_out("PHPMailer (libphp-phpmailer)");
+    }
+    is_there.then_some(php)
+}
+
 /// Node.js as new as playwright-core and oidc-provider want it, unless it is to be left out. Debian 12 has an older one.
 pub fn modern_node() -> Option<PathBuf> {
     let node = client("node")?;

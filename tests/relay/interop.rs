@@ -2,10 +2,9 @@
 //!
 //! Under `tests/all` a client that is missing is a failure. Otherwise its test is left out, and says so.
 
-use std::path::Path;
 use std::process::Command;
 
-use crate::clients::{client, left_out, run, script, unpacked};
+use crate::clients::{client, php_with_phpmailer, run, script, unpacked};
 use crate::letters;
 use crate::support::{MAILBOX, NOREPLY, Rig, blocking};
 use crate::tap::Tap;
@@ -66,11 +65,7 @@ async fn pythons_smtplib_with_text_in_8_bits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn phpmailer_as_moodle_sets_it() {
-    let Some(php) = client("php") else { return };
-    if !Path::new("/usr/share/php/libphp-phpmailer/autoload.php").exists() {
-        left_out("PHPMailer (libphp-phpmailer)");
-        return;
-    }
+    let Some(php) = php_with_phpmailer() else { return };
     let rig = Rig::start().await;
     let tap = Tap::before(rig.door());
     let mut command = Command::new(php);

@@ -1,12 +1,11 @@
 //! What goes first: real mail of a real program, and what an administrator changes.
 
-use std::path::Path;
 use std::process::Command;
 
 use xoauth2_relay::message::Lane;
 use xoauth2_relay::ops::{LaneOrder, MessageView, Selection};
 
-use crate::clients::{client, left_out, run, script};
+use crate::clients::{php_with_phpmailer, run, script};
 use crate::support::{MAILBOX, Rig, blocking, mailbox, quick};
 
 /// The lane of the mail to this recipient, and what says so.
@@ -18,11 +17,7 @@ fn lane_of(queue: &[MessageView], to: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_mail_that_moodle_sends_has_its_lane() {
-    let Some(php) = client("php") else { return };
-    if !Path::new("/usr/share/php/libphp-phpmailer/autoload.php").exists() {
-        left_out("PHPMailer (libphp-phpmailer)");
-        return;
-    }
+    let Some(php) = php_with_phpmailer() else { return };
     let rig = Rig::start().await;
     rig.relay.ops().account_hold(&mailbox()).await.unwrap();
     let mut command = Command::new(php);

@@ -1,13 +1,12 @@
 //! Who is told what became of a mail, as a program that nobody here wrote reads it.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use xoauth2_relay::simulator::{Accepted, Effect, Fault, Phase};
 
-use crate::clients::{client, left_out, run, script};
+use crate::clients::{client, php_with_phpmailer, run, script};
 use crate::support::{Client, MAILBOX, Rig, blocking, expect, quick};
 
 const MAIL: &str = "From: Jane <jane@school.org>\r\nTo: gone@example.com\r\nSubject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?= to all\r\n\
@@ -151,11 +150,7 @@ async fn who_is_given_up_on_is_told_too_once_over_a_restart() {
 /// `handlebounces`: Moodle finds the user in the address that the notice goes to.
 #[tokio::test(flavor = "multi_thread")]
 async fn phpmailer_as_moodle_with_handlebounces_gets_the_notice_at_its_own_address() {
-    let Some(php) = client("php") else { return };
-    if !Path::new("/usr/share/php/libphp-phpmailer/autoload.php").exists() {
-        left_out("PHPMailer (libphp-phpmailer)");
-        return;
-    }
+    let Some(php) = php_with_phpmailer() else { return };
     let rig = Rig::start().await;
     rig.simulator.fault(Fault::row(UNKNOWN).unwrap().for_recipient("learner1@example.com"));
     let mut command = Command::new(php);

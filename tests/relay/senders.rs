@@ -6,7 +6,7 @@ use std::process::Command;
 use xoauth2_relay::ops::{SenderView, Status};
 use xoauth2_relay::simulator::{Accepted, Fault};
 
-use crate::clients::{client, left_out, run, script};
+use crate::clients::{client, php_with_phpmailer, run, script};
 use crate::support::{Client, LISTENER, MAILBOX, NOREPLY, Rig, blocking, expect, mailbox, quick, without_received};
 
 const DEAN: &str = "dean@contoso.com";
@@ -52,11 +52,7 @@ fn as_python_reads(accepted: &[Accepted], folder: &Path) -> Option<Vec<String>> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moodle_with_handlebounces_and_teachers_own_addresses_leaves_as_the_mailbox_and_is_answered_to_the_teacher() {
-    let Some(php) = client("php") else { return };
-    if !Path::new("/usr/share/php/libphp-phpmailer/autoload.php").exists() {
-        left_out("PHPMailer (libphp-phpmailer)");
-        return;
-    }
+    let Some(php) = php_with_phpmailer() else { return };
     let rig = Rig::start().await;
     let mut command = Command::new(php);
     command.args([script("teachers.php"), rig.door().port().to_string()]);
