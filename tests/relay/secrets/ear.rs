@@ -24,8 +24,13 @@ impl Ear {
         }
     }
 
+    pub fn assert_heard_no_secret(&self) {
+        let leaks = self.leaks();
+        assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n\n"));
+    }
+
     /// Where which secret was found in which form.
-    pub fn leaks(&self) -> Vec<String> {
+    fn leaks(&self) -> Vec<String> {
         let mut leaks = Vec::new();
         for (name, secret) in &self.secrets {
             for (form, text) in forms(secret) {
