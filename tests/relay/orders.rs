@@ -18,6 +18,14 @@ fn these(ids: &[&str]) -> Selection {
     Selection::Ids(ids.iter().map(|&id| id.to_owned()).collect())
 }
 
+/// An account that leaves through this server.
+fn account(mailbox: &str, host: &Host) -> String {
+    format!(
+        "[[account]]\nmailbox = \"{mailbox}\"\nprovider = \"smarthost\"\nsmtp = \"{}\"\nsmtp_tls = \"none\"\n",
+        host.address
+    )
+}
+
 fn why(ordered: &Ordered) -> &str {
     &ordered.left[0].why
 }
@@ -53,11 +61,7 @@ async fn a_held_message_waits_for_its_release_while_others_leave() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mail_of_a_held_account_leaves_through_another_one() {
     let host = Host::start("");
-    let account = format!(
-        "[[account]]\nmailbox = \"backup@contoso.com\"\nprovider = \"smarthost\"\nsmtp = \"{}\"\nsmtp_tls = \"none\"\n",
-        host.address
-    );
-    let rig = Rig::with(quick(), &account).await;
+    let rig = Rig::with(quick(), &account("backup@contoso.com", &host)).await;
     let ops = rig.relay.ops();
     ops.account_hold(&mailbox()).await.unwrap();
     for to in ["one@example.com", "two@example.com"] {
@@ -79,12 +83,6 @@ async fn the_mail_of_a_held_account_leaves_through_another_one() {
 async fn a_message_that_is_moved_while_it_is_sent_is_sent_once() {
     let (folder, slow, other) = (TempDir::new().unwrap(), Host::start(""), Host::start(""));
     slow.heard.lock().unwrap().is_slow = true;
-    let account = |mailbox: &str, host: &Host| {
-        format!(
-            "[[account]]\nmailbox = \"{mailbox}\"\nprovider = \"smarthost\"\nsmtp = \"{}\"\nsmtp_tls = \"none\"\n",
-            host.address
-        )
-    };
     let relay = start_relay_with(&format!(
         "hostname = \"relay.test\"\ndata_dir = \"{}\"\n[admin]\naddress = \"127.0.0.1:0\"\n{}{}{LISTENER}",
         folder.path().join("data").display(),
