@@ -4,10 +4,12 @@ use xoauth2_relay::clock::Clock;
 use xoauth2_relay::simulator::{Mailbox, Options};
 
 use crate::chromium::Chromium;
-use crate::person::Site;
+use crate::person::{Login, Site};
 use crate::support::{Client, MAILBOX, PATIENCE, blocking, mailbox, quick, until_held};
 
 const SOMEBODY: &str = "somebody@contoso.com";
+/// What the program says when all is well.
+const SIGNED_IN: &str = "lms@contoso.com is signed in as lms@contoso.com";
 const MAIL: &str = "From: lms@contoso.com\r\nSubject: hello\r\n\r\nhello\r\n";
 
 fn two_people() -> Options {
@@ -16,6 +18,21 @@ fn two_people() -> Options {
         mailboxes: vec![Mailbox::new(MAILBOX), Mailbox::new(SOMEBODY)],
         ..quick()
     }
+}
+
+/// `login --browser`, up to the page that asks who it is.
+async fn asked_who(chromium: &mut Chromium, site: &Site) -> Login {
+    let mut login = site.login(&[MAILBOX, "--browser"]);
+    chromium.open(&login.address().await);
+    chromium.until("Pick an account");
+    login
+}
+
+/// Says who it is, and what they think of the permissions.
+fn decide(chromium: &mut Chromium, person: &str, button: &str) {
+    chromium.click(person);
+    chromium.until("Permissions requested");
+    chromium.click(button);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,9 +55,7 @@ async fn by_device_code_without_a_mouse() {
     chromium.press("Enter");
     chromium.until("You have signed in");
     chromium.look("device-done");
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("lms@contoso.com is signed in as lms@contoso.com"), "{said}");
+    login.succeeds(SIGNED_IN).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,21 +71,14 @@ async fn a_device_code_is_declined() {
     chromium.choose(SOMEBODY);
     chromium.click("Cancel");
     chromium.until("You cancelled");
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(1));
-    assert!(
-        said.contains("declined in the browser. Start again and accept: xoauth2-relay login lms@contoso.com"),
-        "{said}"
-    );
+    login.fails(&["declined in the browser. Start again and accept: xoauth2-relay login lms@contoso.com"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_browser_of_this_machine_and_without_a_mouse() {
     let Some(mut chromium) = Chromium::start() else { return };
     let site = Site::with(two_people()).await;
-    let mut login = site.login(&[MAILBOX, "--browser"]);
-    chromium.open(&login.address().await);
-    chromium.until("Pick an account");
+    let login = asked_who(&mut chromium, &site).await;
     chromium.look("pick-account");
     chromium.tab_to(MAILBOX);
     chromium.press("Enter");
@@ -82,9 +90,7 @@ async fn with_the_browser_of_this_machine_and_without_a_mouse() {
     let text = chromium.until("You are signed in");
     assert!(text.contains("The relay can send for lms@contoso.com."), "{text}");
     chromium.look("signed-in");
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("lms@contoso.com is signed in as lms@contoso.com"), "{said}");
+    login.succeeds(SIGNED_IN).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,9 +101,7 @@ async fn with_a_running_relay_the_mail_that_waited_leaves() {
     let door = relay.listeners()[0];
     blocking(move || Client::greeted(door).submit(MAILBOX, &["you@example.com"], MAIL)).await;
     until_held(&relay, true).await;
-    let mut login = site.login(&[MAILBOX, "--browser"]);
-    chromium.open(&login.address().await);
-    chromium.until("Pick an account");
+    let login = asked_who(&mut chromium, &site).await;
     chromium.fill("#mailbox", "nobody@contoso.com");
     chromium.click("Next");
     chromium.until("This username may be incorrect");
@@ -107,7 +111,7 @@ async fn with_a_running_relay_the_mail_that_waited_leaves() {
     chromium.until("Permissions requested");
     chromium.click("Accept");
     chromium.until("You are signed in");
-    assert_eq!(login.ended().await.0, Some(0));
+    login.succeeds(SIGNED_IN).await;
     tokio::time::timeout(PATIENCE, site.simulator.wait_for_accepted(1)).await.unwrap();
     until_held(&relay, false).await;
     relay.stop().await;
@@ -117,58 +121,40 @@ async fn with_a_running_relay_the_mail_that_waited_leaves() {
 async fn on_another_machine_the_address_is_pasted() {
     let Some(mut chromium) = Chromium::elsewhere() else { return };
     let site = Site::with(two_people()).await;
-    let mut login = site.login(&[MAILBOX, "--browser"]);
-    chromium.open(&login.address().await);
-    chromium.until("Pick an account");
-    chromium.click(MAILBOX);
-    chromium.until("Permissions requested");
-    chromium.click("Accept");
+    let mut login = asked_who(&mut chromium, &site).await;
+    decide(&mut chromium, MAILBOX, "Accept");
     let address = chromium.until_address("code=");
     assert!(address.starts_with("http://localhost:"), "{address}");
     chromium.until("refused to connect");
     login.paste(&format!("  \"{address}\"  "));
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("is signed in as lms@contoso.com"), "{said}");
+    login.succeeds(SIGNED_IN).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn consent_is_denied() {
     let Some(mut chromium) = Chromium::start() else { return };
     let site = Site::with(two_people()).await;
-    let mut login = site.login(&[MAILBOX, "--browser"]);
-    chromium.open(&login.address().await);
-    chromium.until("Pick an account");
-    chromium.click(MAILBOX);
-    chromium.until("Permissions requested");
-    chromium.click("Cancel");
+    let login = asked_who(&mut chromium, &site).await;
+    decide(&mut chromium, MAILBOX, "Cancel");
     let sentence = "declined in the browser. Start again and accept: xoauth2-relay login lms@contoso.com --browser";
     let text = chromium.until("You are not signed in");
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words.join(" ").contains(sentence), "{text}");
     chromium.look("declined");
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(1));
-    assert!(said.contains(sentence), "{said}");
+    login.fails(&[sentence]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_person_signs_in() {
     let Some(mut chromium) = Chromium::start() else { return };
     let site = Site::with(two_people()).await;
-    let mut login = site.login(&[MAILBOX, "--browser"]);
-    chromium.open(&login.address().await);
-    chromium.until("Pick an account");
-    chromium.click(SOMEBODY);
-    chromium.until("Permissions requested");
-    chromium.click("Accept");
+    let login = asked_who(&mut chromium, &site).await;
+    decide(&mut chromium, SOMEBODY, "Accept");
     let text = chromium.until("You are not signed in");
     let sentence = "somebody@contoso.com signed in, but this account needs lms@contoso.com";
     assert!(text.contains(sentence), "{text}");
     chromium.look("wrong-person");
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(1));
-    assert!(said.contains(sentence), "{said}");
+    login.fails(&[sentence]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,15 +163,11 @@ async fn the_tab_is_closed() {
     let site = Site::with(two_people()).await;
     let clock = Clock::manual("2026-11-01T12:00:00Z".parse().unwrap());
     let relay = site.relay(clock.clone()).await;
-    let mut login = site.login(&[MAILBOX, "--browser"]);
-    chromium.open(&login.address().await);
-    chromium.until("Pick an account");
+    let login = asked_who(&mut chromium, &site).await;
     chromium.close_tab();
     clock.advance(std::time::Duration::from_mins(10));
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(1));
-    assert!(said.contains("its tab was closed, or the sign-in there was not finished"), "{said}");
-    assert!(said.contains("xoauth2-relay login lms@contoso.com --browser"), "{said}");
+    let sentence = "its tab was closed, or the sign-in there was not finished";
+    login.fails(&[sentence, "xoauth2-relay login lms@contoso.com --browser"]).await;
     let error = relay.ops().login_wait(&mailbox()).await.unwrap_err().to_string();
     assert!(error.contains("no sign-in of lms@contoso.com is under way"), "{error}");
     relay.stop().await;

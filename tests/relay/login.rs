@@ -8,7 +8,7 @@ use reqwest::{Client, Url, redirect};
 use xoauth2_relay::clock::Clock;
 use xoauth2_relay::simulator::{Mailbox, Options};
 
-use crate::person::{Login, Site};
+use crate::person::Site;
 use crate::support::{MAILBOX, mailbox, quick, sign_in};
 
 const SOMEBODY: &str = "somebody@contoso.com";
@@ -48,19 +48,11 @@ fn port(address: &str) -> u16 {
     Url::parse(&back).unwrap().port().unwrap()
 }
 
-async fn fails(login: Login, sentences: &[&str]) {
-    let (code, said) = login.ended().await;
-    assert_eq!(code, Some(1), "{said}");
-    for sentence in sentences {
-        assert!(said.contains(sentence), "{sentence:?} is not in\n{said}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_tenant() {
     let site =
         Site::edited(two_people(), |config| config.replace("/contoso.onmicrosoft.com/", "/fabrikam.example/")).await;
-    fails(site.login(&[MAILBOX]), &["AADSTS90002", "There is no such tenant"]).await;
+    site.login(&[MAILBOX]).fails(&["AADSTS90002", "There is no such tenant"]).await;
     let mut login = site.login(&[MAILBOX, "--browser"]);
     let (status, page) = get(&login.address().await).await;
     assert_eq!(status, 400);
@@ -73,7 +65,7 @@ async fn a_wrong_tenant() {
 async fn a_wrong_client_id() {
     let wrong = |config: String| config.replace("00000000-0000", "11111111-0000");
     let site = Site::edited(two_people(), wrong).await;
-    fails(site.login(&[MAILBOX]), &["AADSTS700016", "copy client_id and tenant"]).await;
+    site.login(&[MAILBOX]).fails(&["AADSTS700016", "copy client_id and tenant"]).await;
     let mut login = site.login(&[MAILBOX, "--browser"]);
     let (status, page) = get(&login.address().await).await;
     assert_eq!(status, 400);
@@ -97,7 +89,8 @@ async fn a_registration_without_the_redirect_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_device_code() {
     let site = Site::with(Options { device_code_life: Duration::from_secs(1), ..two_people() }).await;
-    fails(site.login(&[MAILBOX]), &["the code was not used in time. Start again: xoauth2-relay login lms@contoso.com"])
+    site.login(&[MAILBOX])
+        .fails(&["the code was not used in time. Start again: xoauth2-relay login lms@contoso.com"])
         .await;
 }
 
@@ -106,7 +99,7 @@ async fn denied_by_device_code_and_in_the_browser() {
     let site = Site::with(two_people()).await;
     let mut login = site.login(&[MAILBOX]);
     assert!(site.simulator.deny(&login.code().await.1));
-    fails(login, &["declined in the browser. Start again and accept: xoauth2-relay login lms@contoso.com\n"]).await;
+    login.fails(&["declined in the browser. Start again and accept: xoauth2-relay login lms@contoso.com\n"]).await;
 
     let mut login = site.login(&[MAILBOX, "--browser"]);
     let end = decide(&login.address().await, MAILBOX, "cancel").await;
@@ -114,7 +107,7 @@ async fn denied_by_device_code_and_in_the_browser() {
     let (status, page) = get(&end).await;
     assert_eq!(status, 400);
     assert!(page.contains("You are not signed in") && page.contains("declined in the browser"), "{page}");
-    fails(login, &["Start again and accept: xoauth2-relay login lms@contoso.com --browser"]).await;
+    login.fails(&["Start again and accept: xoauth2-relay login lms@contoso.com --browser"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +152,7 @@ async fn too_many_forged_addresses_end_it() {
     for _ in 0..20 {
         login.paste("?code=stolen&state=forged");
     }
-    fails(login, &["too many addresses came that do not belong to this sign-in"]).await;
+    login.fails(&["too many addresses came that do not belong to this sign-in"]).await;
     assert_eq!(site.simulator.statistics().token_requests.len(), 0, "no code was tried");
 }
 
@@ -171,11 +164,11 @@ async fn another_person_changes_nothing() {
     let sentence = "somebody@contoso.com signed in, but this account needs lms@contoso.com";
     let mut login = site.login(&[MAILBOX]);
     assert!(site.simulator.approve(&login.code().await.1, SOMEBODY));
-    fails(login, &[sentence]).await;
+    login.fails(&[sentence]).await;
     let mut login = site.login(&[MAILBOX, "--browser"]);
     let (_, page) = get(&decide(&login.address().await, SOMEBODY, "accept").await).await;
     assert!(page.contains(sentence), "{page}");
-    fails(login, &[sentence]).await;
+    login.fails(&[sentence]).await;
     let status = relay.ops().status().await.unwrap();
     assert_eq!(status.accounts[0].sign_in.as_ref().unwrap().signed_in_as.as_deref(), Some(MAILBOX));
     assert!(status.accounts[0].hold.is_none());
@@ -191,10 +184,10 @@ async fn of_two_logins_of_one_account_the_later_one_wins_and_the_earlier_one_is_
     let (_, code) = by_code.code().await;
     let mut earlier = site.login(&[MAILBOX, "--browser"]);
     let early = earlier.address().await;
-    fails(by_code, &[told]).await;
+    by_code.fails(&[told]).await;
     let mut later = site.login(&[MAILBOX, "--browser"]);
     let late = later.address().await;
-    fails(earlier, &[told]).await;
+    earlier.fails(&[told]).await;
     // Whoever finishes an earlier one now changes nothing.
     assert!(site.simulator.approve(&code, MAILBOX));
     let end = decide(&early, MAILBOX, "accept").await;
@@ -244,7 +237,7 @@ async fn without_a_relay_a_second_login_is_told_who_is_in_its_way() {
     let site = Site::with(two_people()).await;
     let mut first = site.login(&[MAILBOX, "--browser"]);
     let address = first.address().await;
-    fails(site.login(&[MAILBOX, "--browser"]), &["another xoauth2-relay is running on"]).await;
+    site.login(&[MAILBOX, "--browser"]).fails(&["another xoauth2-relay is running on"]).await;
     assert_eq!(get(&decide(&address, MAILBOX, "accept").await).await.0, 200);
     assert_eq!(first.ended().await.0, Some(0));
 }
@@ -258,7 +251,7 @@ async fn ctrl_c_ends_it_and_changes_nothing() {
     // It has read this, so it waits.
     login.until("Still waiting").await;
     login.interrupt();
-    fails(login, &["stopped before anybody signed in; nothing was changed"]).await;
+    login.fails(&["stopped before anybody signed in; nothing was changed"]).await;
     assert!(http().get(format!("http://127.0.0.1:{}/", port(&address))).send().await.is_err(), "the port is closed");
     let mut next = site.login(&[MAILBOX, "--browser"]);
     assert_eq!(get(&decide(&next.address().await, MAILBOX, "accept").await).await.0, 200);
@@ -278,9 +271,9 @@ async fn without_an_endpoint_for_device_codes_the_browser_is_pointed_out_and_the
     })
     .await;
     let device = "has no device_url: sign in with a browser instead: xoauth2-relay login lms@contoso.com --browser";
-    fails(site.login(&[MAILBOX]), &[device]).await;
+    site.login(&[MAILBOX]).fails(&[device]).await;
     let browser = "has no authorize_url: set it to the page on which people sign in, or sign in by device code: xoauth2-relay login somebody@contoso.com";
-    fails(site.login(&[SOMEBODY, "--browser"]), &[browser]).await;
+    site.login(&[SOMEBODY, "--browser"]).fails(&[browser]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,5 +294,5 @@ async fn a_code_that_the_provider_refuses_is_said_on_the_page_and_on_the_termina
     let (status, page) = get(&end).await;
     assert_eq!(status, 400);
     assert!(page.contains("You are not signed in") && page.contains("AADSTS70008"), "{page}");
-    fails(login, &["AADSTS70008", "is used up, too old", "xoauth2-relay login lms@contoso.com --browser"]).await;
+    login.fails(&["AADSTS70008", "is used up, too old", "xoauth2-relay login lms@contoso.com --browser"]).await;
 }

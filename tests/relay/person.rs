@@ -134,6 +134,24 @@ impl Login {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+
+    /// Waits for its end, which has to be a good one, and says this.
+    pub async fn succeeds(self, sentence: &str) {
+        self.ends(0, &[sentence]).await;
+    }
+
+    /// Waits for its end, which has to be a bad one, and says all of this.
+    pub async fn fails(self, sentences: &[&str]) {
+        self.ends(1, sentences).await;
+    }
+
+    async fn ends(self, expected: i32, sentences: &[&str]) {
+        let (code, said) = self.ended().await;
+        assert_eq!(code, Some(expected), "{said}");
+        for sentence in sentences {
+            assert!(said.contains(sentence), "{sentence:?} is not in\n{said}");
+        }
+    }
 }
 
 impl Drop for Login {
