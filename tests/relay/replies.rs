@@ -1,18 +1,20 @@
 //! Every reply that is known of Exchange Online, played at its phase against a whole relay: what becomes of the mail, what is held, and what an
 //! administrator is told. What is meant is in `replies.txt`.
 
+mod intended;
+
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use xoauth2_relay::alert::look;
-use xoauth2_relay::config::{Config, Environment};
 use xoauth2_relay::ops::{AccountStatus, MessageDetail, MessageView, Selection};
 use xoauth2_relay::outbound::{Step, judge};
 use xoauth2_relay::simulator::{Phase, ReplyRow, replies};
 use xoauth2_relay::smtp::Reply;
 
-use crate::support::{LISTENER, MAILBOX, PATIENCE, Rig, configuration, mailbox, quick};
+use self::intended::meant;
+use crate::support::{LISTENER, MAILBOX, PATIENCE, Rig, checked, configuration, mailbox, quick};
 
 const MAIL: &str = "From: lms@contoso.com\r\nTo: you@example.com\r\nSubject: hello\r\n\r\nhello\r\n";
 /// Relays that work through the replies beside each other.
@@ -21,10 +23,9 @@ const RELAYS: usize = 6;
 const EITHER: [&str; 4] =
     ["5.4.1-recipient-rejected", "5.6.11-bare-lf", "5.7.512-from-missing", "550-5.1.20-multi-from"];
 
-/// A line of `replies.txt`.
+/// What `replies.txt` says of a reply.
 #[derive(Clone, Copy)]
-struct Intended {
-    id: &'static str,
+struct Meaning {
     class: &'static str,
     cause: &'static str,
     row: &'static str,
@@ -35,19 +36,20 @@ struct Intended {
 #[derive(Clone, Copy)]
 struct Case {
     number: usize,
+    /// The first is 1.
     wording: usize,
     row: &'static ReplyRow,
     moment: Phase,
-    meant: Intended,
+    meant: Meaning,
 }
 
 impl Case {
     fn name(&self) -> String {
-        format!("{}={}#{}", self.moment, self.row.id, self.wording + 1)
+        format!("{}={}#{}", self.moment, self.row.id, self.wording)
     }
 
     fn text(&self) -> &'static str {
-        &self.row.texts[self.wording]
+        &self.row.texts[self.wording - 1]
     }
 
     fn recipient(&self) -> String {
@@ -78,28 +80,17 @@ impl Case {
     }
 }
 
-fn intended() -> Vec<Intended> {
-    let lines = include_str!("replies.txt").lines().filter(|line| !line.starts_with('#'));
-    let line = |line: &'static str| {
-        let cells: Vec<&'static str> = line.split(" | ").collect();
-        let [id, class, _, cause, _, row, command] = cells[..] else { panic!("{line}") };
-        Intended { id, class, cause, row, command }
-    };
-    lines.map(line).collect()
-}
-
 /// Every refusal in every wording, at every moment at which it may come.
 fn cases() -> Vec<Case> {
     const ANY: [Phase; 6] = [Phase::Ehlo, Phase::Auth, Phase::Mail, Phase::Rcpt, Phase::Data, Phase::DataEnd];
-    let intended = intended();
     let mut cases = Vec::new();
     for row in replies() {
-        for wording in 0..row.texts.len() {
-            let numbered = format!("{}#{}", row.id, wording + 1);
-            let meant = *intended.iter().find(|line| line.id == numbered || line.id == row.id).unwrap();
-            if matches!(meant.class, "accepted" | "goodbye") {
+        for wording in 1..=row.texts.len() {
+            let [_, class, _, cause, _, meant_row, command] = meant(&row.id, wording);
+            if matches!(class, "accepted" | "goodbye") {
                 continue;
             }
+            let meant = Meaning { class, cause, row: meant_row, command };
             let moments = match row.phase {
                 Phase::Any => ANY.to_vec(),
                 own if EITHER.contains(&row.id.as_str()) && own != Phase::DataEnd => vec![own, Phase::DataEnd],
@@ -266,11 +257,11 @@ async fn replies_that_accept_are_taken_for_it_in_every_wording_and_a_goodbye_is_
     let rig = Rig::start().await;
     let mut sent = 0;
     for row in replies() {
-        let Some(meant) = intended().into_iter().find(|line| line.id == row.id) else { continue };
-        if !matches!(meant.class, "accepted" | "goodbye") {
-            continue;
-        }
         for n in 1..=row.texts.len() {
+            let [_, class, ..] = meant(&row.id, n);
+            if !matches!(class, "accepted" | "goodbye") {
+                continue;
+            }
             // A session that is kept would not come by its greeting again.
             rig.simulator.fault("mail=drop*1".parse().unwrap());
             match row.id.as_str() {
@@ -319,8 +310,7 @@ async fn what_is_in_no_table_waits_until_the_administrator_says_what_it_means() 
                 sentence = \"The new rule of 2027: write shorter mails\"\ncommand = \"xoauth2-relay queue delete {id}\"\n";
     let extra = format!("[queue]\nretry = [\"1s\"]\n{rule}{LISTENER}");
     let text = configuration(&rig.simulator, rig.folder.path(), &extra);
-    let config = Config::from_text(&text, "relay.toml", &Environment::default()).unwrap();
-    rig.relay.configure(config).await.unwrap();
+    rig.relay.configure(checked(&text)).await.unwrap();
     let queue = rig.until_queue("a dead letter", |queue| queue[0].state == "dead").await;
     let known = detail(&rig, &queue[0]).await;
     let recipient = &known.message.recipients[0];

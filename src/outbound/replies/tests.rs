@@ -1,5 +1,8 @@
 //! The table against every reply that is known, against what is in none, and against its document.
 
+#[path = "../../../tests/relay/replies/intended.rs"]
+mod intended;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -39,23 +42,8 @@ fn read(text: &str) -> Reply {
     parse(text).unwrap_or_else(|| panic!("{text}"))
 }
 
-/// A line of `tests/relay/replies.txt`.
-struct Intended {
-    id: &'static str,
-    cells: Vec<&'static str>,
-}
-
-fn intended() -> Vec<Intended> {
-    let lines = include_str!("../../../tests/relay/replies.txt").lines().filter(|line| !line.starts_with('#'));
-    let line = |line: &'static str| {
-        let (id, rest) = line.split_once(" | ").unwrap();
-        Intended { id, cells: rest.split(" | ").collect() }
-    };
-    lines.map(line).collect()
-}
-
-/// The same words as in the file.
-fn cells(verdict: &Verdict) -> Vec<String> {
+/// Class, scope, cause, throttle and row in the words of `tests/relay/replies.txt`.
+fn cells(verdict: &Verdict) -> [String; 5] {
     let class = match verdict.class {
         Class::Accepted => "accepted",
         Class::Later if verdict.reply.code() == 221 => "goodbye",
@@ -68,30 +56,40 @@ fn cells(verdict: &Verdict) -> Vec<String> {
     let throttle = verdict.throttle.map_or("-".to_owned(), |throttle| format!("{throttle:?}").to_lowercase());
     let row = verdict.row.as_ref().and_then(|row| row.id()).unwrap_or("-");
     let scope = format!("{:?}", verdict.scope).to_lowercase();
-    vec![class.to_owned(), scope, cause.to_owned(), throttle, row.to_owned()]
+    [class.to_owned(), scope, cause.to_owned(), throttle, row.to_owned()]
+}
+
+/// One wording of a row.
+struct Wording {
+    /// Its name and number.
+    id: String,
+    row: &'static ReplyRow,
+    text: &'static str,
+    /// What the verdict is to be, in the words of [`cells`].
+    cells: [&'static str; 5],
+    /// How the command that is shown is to begin.
+    command: &'static str,
 }
 
 /// Every wording of every row with what it is to mean.
-fn wordings() -> Vec<(String, &'static ReplyRow, &'static str, Vec<&'static str>)> {
-    let intended = intended();
+fn wordings() -> Vec<Wording> {
     let mut all = Vec::new();
     for row in simulated() {
-        for (n, text) in row.texts.iter().enumerate() {
-            let numbered = format!("{}#{}", row.id, n + 1);
-            let line = intended.iter().find(|line| line.id == numbered || line.id == row.id);
-            let line = line.unwrap_or_else(|| panic!("replies.txt has no {}", row.id));
-            all.push((numbered, row, text.as_str(), line.cells.clone()));
+        for (n, text) in (1..).zip(&row.texts) {
+            let [_, class, scope, cause, throttle, meant_row, command] = intended::meant(&row.id, n);
+            let (id, cells) = (format!("{}#{n}", row.id), [class, scope, cause, throttle, meant_row]);
+            all.push(Wording { id, row, text, cells, command });
         }
     }
-    assert!(all.len() > 70 && intended.len() > 60);
+    assert!(all.len() > 70 && intended::lines().len() > 60);
     all
 }
 
 #[test]
 fn every_known_reply_means_what_it_should() {
-    for (id, row, text, cells) in wordings() {
-        let verdict = judge(step_of(row), &read(text));
-        assert_eq!(self::cells(&verdict), cells[..5], "{id}");
+    for wording in wordings() {
+        let verdict = judge(step_of(wording.row), &read(wording.text));
+        assert_eq!(cells(&verdict), wording.cells, "{}", wording.id);
     }
 }
 
@@ -157,14 +155,14 @@ fn variants(reply: &Reply) -> Vec<Reply> {
 
 #[test]
 fn host_names_case_line_breaks_and_a_missing_enhanced_code_change_nothing() {
-    for (id, row, text, cells) in wordings().into_iter().filter(|(_, _, _, cells)| cells[0] != "accepted") {
-        for variant in variants(&read(text)) {
+    for wording in wordings().into_iter().filter(|wording| wording.cells[0] != "accepted") {
+        for variant in variants(&read(wording.text)) {
             // "Error: 535" is looked for as it is written.
-            if variant.code() == 530 && cells[1] == "account" && !joined(&variant).contains("Error: 535 ") {
+            if variant.code() == 530 && wording.cells[1] == "account" && !joined(&variant).contains("Error: 535 ") {
                 continue;
             }
-            let verdict = judge(step_of(row), &variant);
-            assert_eq!(self::cells(&verdict), cells[..5], "{id}: {variant}");
+            let verdict = judge(step_of(wording.row), &variant);
+            assert_eq!(cells(&verdict), wording.cells, "{}: {variant}", wording.id);
         }
     }
 }
@@ -280,12 +278,13 @@ fn hold(cause: HoldCause, reply: &str) -> Hold {
 
 #[test]
 fn a_hold_is_explained_by_its_reply() {
-    for (id, _, text, cells) in wordings().into_iter().filter(|(_, _, _, cells)| cells[0] == "held") {
+    let is_hold = |wording: &Wording| wording.cells[0] == "held";
+    for Wording { id, text, cells, command, .. } in wordings().into_iter().filter(is_hold) {
         let cause = HoldCause::parse(cells[2]).unwrap();
         // As long as only logins hold, that is the cause of what they are refused with.
         for cause in [cause, HoldCause::Login] {
             let told = explain_hold(&[], &hold(cause, text), &account()).unwrap();
-            let command = cells[5].replace("-UserId lms@", "-UserId person@");
+            let command = command.replace("-UserId lms@", "-UserId person@");
             assert!(told.command.starts_with(&command), "{id}: {told}");
             assert!(!told.sentence.contains(['{', '\n']) && told.sentence.len() > 40, "{id}: {told}");
         }
@@ -299,12 +298,11 @@ fn a_hold_is_explained_by_its_reply() {
 
 #[test]
 fn a_recipients_reply_is_explained_wherever_it_came() {
-    for (id, _, text, cells) in
-        wordings().into_iter().filter(|(_, _, _, cells)| !matches!(cells[0], "accepted" | "goodbye"))
-    {
+    let is_refusal = |wording: &Wording| !matches!(wording.cells[0], "accepted" | "goodbye");
+    for Wording { id, text, command, .. } in wordings().into_iter().filter(is_refusal) {
         let told = explain(&[], text, &account(), About::default()).unwrap();
         // Where a reply came is not written beside it: what is said of MRH1 holds for PRX4 too.
-        let command = cells[5].replace("-UserId lms@", "-UserId person@").replace("-Trustee lms@", "-Trustee person@");
+        let command = command.replace("-UserId lms@", "-UserId person@").replace("-Trustee lms@", "-Trustee person@");
         // Nobody says here whom the message is from.
         let command =
             command.replace("-Identity lms@contoso.com -Trustee", "-Identity \"the address in From\" -Trustee");
@@ -354,7 +352,7 @@ fn a_refusal_of_the_sender_that_names_nobody_means_whom_the_mail_is_from() {
 fn every_row_is_whole_and_speaks_plainly() {
     let ids: BTreeSet<_> = table::rows().iter().map(|row| row.id().unwrap()).collect();
     assert_eq!(ids.len(), table::rows().len(), "an id names one row");
-    let known: BTreeSet<_> = intended().iter().map(|line| line.cells[4]).collect();
+    let known: BTreeSet<_> = intended::lines().iter().map(|line| line[5]).collect();
     for row in table::rows() {
         let id = row.id().unwrap();
         assert!(row.code.is_some() || row.enhanced.is_some() || !row.words.is_empty(), "{id} fits everything");
