@@ -1,48 +1,24 @@
 //! What overtakes what, and who carries it, with real sockets. `LANES_BULK=20000` makes it a longer queue; with `-- --nocapture` it prints when
 //! the mail that somebody waits for has left.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tempfile::TempDir;
-use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
+use xoauth2_relay::message::{Lane, QueueId};
 use xoauth2_relay::simulator::{Latency, Mailbox, Options, Simulator};
-use xoauth2_relay::store::{Change, Incoming, Store};
+use xoauth2_relay::store::{Change, Store};
 
-use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, blocking, mailbox, quick, sign_in, start_relay};
+use crate::support::{Client, LISTENER, MAILBOX, PATIENCE, blocking, incoming, mailbox, quick, sign_in, start_relay};
 
 /// A second mailbox.
 const SECOND: &str = "lms2@contoso.com";
 
 /// A mail of Moodle's in this lane, as it waits.
 fn waiting(id: QueueId, at: Timestamp, lane: Lane, to: &str) -> Change {
-    let bytes = Bytes::from(format!("From: Moodle <{MAILBOX}>\r\nTo: {to}\r\nSubject: {lane}\r\n\r\nIt works.\r\n"));
-    Change::Accept(Box::new(Incoming {
-        id,
-        received_at: at,
-        app: "default".to_owned(),
-        account: mailbox(),
-        lane,
-        lane_why: None,
-        outside: false,
-        envelope: Envelope {
-            sender: Some(mailbox()),
-            recipients: vec![Address::parse(to).unwrap().into()],
-            ..Envelope::default()
-        },
-        trace: Trace {
-            peer: Ipv4Addr::LOCALHOST.into(),
-            helo: None,
-            protocol: Protocol { extended: true, tls: false, authenticated: false },
-            user: None,
-        },
-        subject: None,
-        size: u64::try_from(bytes.len()).unwrap(),
-        body: Body::Inline(bytes),
-    }))
+    let mail = format!("From: Moodle <{MAILBOX}>\r\nTo: {to}\r\nSubject: {lane}\r\n\r\nIt works.\r\n");
+    Change::Accept(Box::new(incoming(id, at, lane, to, mail.into())))
 }
 
 /// Digests, and one password reset that came after all of them.

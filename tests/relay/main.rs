@@ -42,6 +42,7 @@ mod senders;
 mod sendmail;
 mod shared;
 mod sign_in;
+mod simulation;
 mod smart_hosts;
 mod staging;
 mod stop;

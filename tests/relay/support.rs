@@ -1,17 +1,20 @@
 //! A relay and a simulated Microsoft 365 in a folder of their own, and a small client that says just what it is told.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use tempfile::TempDir;
 use xoauth2_relay::clock::Clock;
 use xoauth2_relay::config::{Config, Environment, Secret};
-use xoauth2_relay::message::{Address, QueueId};
+use xoauth2_relay::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Trace};
 use xoauth2_relay::ops::{HoldView, MessageView};
 use xoauth2_relay::relay::Relay;
 use xoauth2_relay::simulator::{Accepted, Mailbox, Options, Simulator};
+use xoauth2_relay::store::Incoming;
 
 /// The mailbox that everything leaves through.
 pub const MAILBOX: &str = "lms@contoso.com";
@@ -169,6 +172,33 @@ pub async fn until_held(relay: &Relay, is_held: bool) -> Option<HoldView> {
 
 pub fn mailbox() -> Address {
     Address::parse(MAILBOX).unwrap()
+}
+
+/// A mail of one recipient as it is given to the store.
+pub fn incoming(id: QueueId, at: Timestamp, lane: Lane, to: &str, mail: Bytes) -> Incoming {
+    Incoming {
+        id,
+        received_at: at,
+        app: "default".to_owned(),
+        account: mailbox(),
+        lane,
+        lane_why: None,
+        outside: false,
+        envelope: Envelope {
+            sender: Some(mailbox()),
+            recipients: vec![Address::parse(to).unwrap().into()],
+            ..Envelope::default()
+        },
+        trace: Trace {
+            peer: Ipv4Addr::LOCALHOST.into(),
+            helo: None,
+            protocol: Protocol { extended: true, tls: false, authenticated: false },
+            user: None,
+        },
+        subject: None,
+        size: u64::try_from(mail.len()).unwrap(),
+        body: Body::Inline(mail),
+    }
 }
 
 /// The configuration of a relay in `folder` that sends through this simulator. `extra` comes behind the account; keys of the account
