@@ -1,38 +1,37 @@
 //! The one place that builds the parts, runs them and stops them.
 
+mod found;
+mod sockets;
+mod stage;
+mod upkeep;
+mod work;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use jiff::Timestamp;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+pub use found::open_shelf;
+
+use self::found::{Found, sent_lately};
+use self::stage::{Stage, Watcher};
+use self::upkeep::keep_house;
+use self::work::{desk, look_outside, pass_on};
 use crate::clock::Clock;
-use crate::config::{Account, Config, Environment, Followed, Listener};
-use crate::identity::{Identity, machine_mark};
+use crate::config::{Config, Environment, Followed};
 use crate::journal::Feed;
-use crate::lane::Lanes;
 use crate::message::Address;
 use crate::ops::Ops;
-use crate::outbound::{Judge, Moods, Parts, Pool, SendAs, Sender, UnderWay, UserNames};
-use crate::pickup::{self, Folder};
-use crate::schedule::{self, Desk, Event, Inbox, Scheduler};
+use crate::outbound::{Judge, Pool, UnderWay};
+use crate::schedule::{self, Event};
 use crate::service::Inherited;
-use crate::shelf::{KeySource, VaultShelf};
-use crate::signin::{LoginTools, SecretReader, SignInEvent, SignInParts, SignIns, Timeouts};
-use crate::store::{Change, DataDir, Hold, Sent, Store};
-use crate::{admin, alert, control, inbound, report};
+use crate::signin::{LoginTools, SecretReader, SignInParts, SignIns, Timeouts};
+use crate::store::{Change, DataDir, Store};
+use crate::{alert, control, inbound, report};
 
-/// The day that the pace looks back on, and a margin.
-const PACE_MEMORY: Duration = Duration::from_hours(25);
-/// How often old journals and dead letters are looked for.
-const HOUSEKEEPING: Duration = Duration::from_hours(1);
 /// How long the listeners may take to finish their replies.
 const DOOR_DEADLINE: Duration = Duration::from_secs(4);
 /// How long attempts and refreshes under way may take to end by themselves.
@@ -42,7 +41,6 @@ const WORK_DEADLINE: Duration = Duration::from_secs(8);
 const HURRY: Duration = Duration::from_secs(3);
 /// How long the sessions that are left may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_hours(24);
 
 /// A relay that runs.
 pub struct Relay {
@@ -57,22 +55,6 @@ pub struct Relay {
     failures: mpsc::UnboundedReceiver<String>,
     socket: PathBuf,
     _data_dir: DataDir,
-}
-
-/// Tasks that are stopped together.
-#[derive(Default)]
-struct Stage {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Stage {
-    /// Whether all of it ends in time.
-    async fn end(&self, deadline: Duration) -> bool {
-        self.stop.cancel();
-        self.tasks.close();
-        tokio::time::timeout(deadline, self.tasks.wait()).await.is_ok()
-    }
 }
 
 impl Relay {
@@ -252,309 +234,9 @@ impl Relay {
     }
 }
 
-/// What a start finds, and what may be in its way. Nothing runs yet.
-struct Found {
-    data_dir: DataDir,
-    store: Store,
-    sockets: Sockets,
-    shelf: VaultShelf,
-    scheduler: Scheduler,
-    user_names: UserNames,
-    send_as: SendAs,
-}
-
-impl Found {
-    async fn by(
-        configs: &watch::Receiver<Arc<Config>>,
-        environment: &Environment,
-        inherited: Inherited,
-        clock: &Clock,
-    ) -> anyhow::Result<Self> {
-        let (config, now) = (Arc::clone(&configs.borrow()), clock.now());
-        let config = &*config;
-        let data_dir = DataDir::lock(&config.data_dir)?;
-        let store = Store::open(&config.data_dir)?;
-        let sockets = Sockets::bind(config, inherited).await?;
-        let shelf = open_shelf(configs, environment, &store, clock).await?;
-        shelf.finish_rotation(now).await;
-        store.sweep().await.context("bodies without a message could not be removed")?;
-        let sent = sent_lately(&store, config, now, |_| true).await?;
-        let (holds, changes) = shelf.identity().correct_holds(store.holds().await?);
-        for change in changes {
-            store.commit(change).await?;
-        }
-        let facts = store.facts().await?;
-        let (user_names, send_as) = (UserNames::from_facts(&facts), SendAs::from_facts(&facts));
-        let taken = |account: &Arc<Account>| Some((account.mailbox.clone(), user_names.last(account)?.at));
-        let taken: Vec<_> = config.accounts.iter().filter_map(taken).collect();
-        let with_mail = store.accounts_with_mail().await?;
-        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now);
-        let scheduler = scheduler.with_logins(&taken, now).with_queues(&with_mail, now);
-        Ok(Self { data_dir, store, sockets, shelf, scheduler, user_names, send_as })
-    }
-}
-
 /// A sign-in that is missing or dead stops no account that has none: it may have had one in an earlier configuration.
 fn needs_no_sign_in(ops: &Ops) {
     for account in ops.config.borrow().accounts.iter().filter(|account| !account.signs_in()) {
         ops.schedule.tell(Event::SignInGood { account: account.mailbox.clone() });
-    }
-}
-
-/// What the scheduler works with.
-fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
-    let courier = Sender {
-        store: ops.store.clone(),
-        sign_ins: ops.sign_ins.clone(),
-        pool: pool.clone(),
-        config: ops.config.clone(),
-        clock: ops.clock.clone(),
-        feed: ops.feed.clone(),
-        user_names: ops.user_names.clone(),
-        send_as: ops.send_as.clone(),
-        schedule: ops.schedule.clone(),
-        moods: Moods::default(),
-        parts: Parts::default(),
-        secrets: ops.login_tools.secrets.clone(),
-        under_way: ops.under_way.clone(),
-    };
-    Desk {
-        store: ops.store.clone(),
-        courier: Arc::new(courier),
-        clock: ops.clock.clone(),
-        feed: ops.feed.clone(),
-        inbox: ops.schedule.clone(),
-    }
-}
-
-/// Everything that is bound at the start, so that a port that is taken is told before anything runs.
-struct Sockets {
-    listeners: Vec<(TcpListener, Arc<Listener>)>,
-    admin: TcpListener,
-    control: UnixListener,
-}
-
-impl Sockets {
-    async fn bind(config: &Config, mut inherited: Inherited) -> anyhow::Result<Self> {
-        let mut listeners = Vec::new();
-        for listener in &config.listeners {
-            let bound = match inherited.take(listener.address) {
-                Some(socket) => TcpListener::from_std(socket),
-                None => inbound::bind(listener),
-            };
-            match bound {
-                Ok(socket) => listeners.push((socket, listener.clone())),
-                Err(error) if listener.optional && is_missing_family(&error) => {
-                    tracing::info!(address = %listener.address, "this machine has no IPv6: the listener is left out");
-                }
-                Err(error) => return Err(cannot_listen(&listener.address, "address in [[listener]]", &error)),
-            }
-        }
-        let admin = match inherited.take(config.admin.address) {
-            Some(socket) => TcpListener::from_std(socket),
-            None => TcpListener::bind(config.admin.address).await,
-        };
-        let admin = admin.map_err(|error| cannot_listen(&config.admin.address, "address in [admin]", &error))?;
-        inherited.used_up()?;
-        let control = bind_control(&config.data_dir)?;
-        Ok(Self { listeners, admin, control })
-    }
-
-    /// Starts to serve; returns where, in the order of the configuration, and where the page is.
-    fn serve(
-        self,
-        ops: &Ops,
-        doorkeeper: inbound::Doorkeeper,
-        door: &Stage,
-        watcher: &Watcher,
-    ) -> (Vec<SocketAddr>, SocketAddr) {
-        let intake = Arc::new(ops.intake());
-        let (config, clock) = (ops.config.clone(), ops.clock.clone());
-        let behind = Arc::new(inbound::Door { intake, config, clock, doorkeeper, lanes: Lanes::default() });
-        let mut addresses = Vec::new();
-        for (socket, listener) in self.listeners {
-            addresses.push(socket.local_addr().unwrap_or(listener.address));
-            let (stop, tasks) = (door.stop.clone(), door.tasks.clone());
-            let serve = inbound::serve(socket, listener, behind.clone(), stop, tasks);
-            watcher.over(door, "a listener", serve);
-        }
-        match Folder::prepare(&ops.config.borrow().data_dir) {
-            Ok(folder) => {
-                let taking = pickup::run(folder, behind, ops.store.clone(), door.stop.clone());
-                watcher.over(door, "the drop folder", taking);
-            }
-            Err(error) => tracing::error!(%error, "there is no drop folder: sendmail cannot be used"),
-        }
-        let admin = self.admin.local_addr().unwrap_or(ops.config.borrow().admin.address);
-        let (alive, healthy) = watch::channel(true);
-        let (store, stop) = (ops.store.clone(), door.stop.clone());
-        door.tasks.spawn(async move {
-            tokio::select! {
-                () = store.writer_gone() => drop(alive.send_replace(false)),
-                // Whoever waits for a store that was closed in order waits for ever, and keeps it open.
-                () = stop.cancelled() => {}
-            }
-        });
-        let page = admin::serve(self.admin, healthy, door.stop.clone());
-        watcher.over(door, "the page", async move { log_end("the page", page.await) });
-        let control = control::serve(self.control, ops.clone(), door.stop.clone());
-        watcher.over(door, "the control socket", async move { log_end("the control socket", control.await) });
-        (addresses, admin)
-    }
-}
-
-fn bind_control(data_dir: &Path) -> anyhow::Result<UnixListener> {
-    let path = data_dir.join(control::SOCKET);
-    control::bind(&path).with_context(|| format!("cannot open the control socket {}", path.display()))
-}
-
-fn cannot_listen(address: &SocketAddr, key: &str, error: &std::io::Error) -> anyhow::Error {
-    let why = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "another program listens there already".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need the right to use them".to_owned(),
-        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-        _ => error.to_string(),
-    };
-    anyhow::anyhow!("cannot listen on {address}: {why}; {key} names another one")
-}
-
-fn is_missing_family(error: &std::io::Error) -> bool {
-    // EAFNOSUPPORT has no kind of its own.
-    const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
-    error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(ADDRESS_FAMILY_NOT_SUPPORTED)
-}
-
-fn log_end(what: &str, result: std::io::Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "{what} has failed");
-    }
-}
-
-/// Notices when a task ends that should not.
-#[derive(Clone)]
-struct Watcher {
-    failed: mpsc::UnboundedSender<String>,
-}
-
-impl Watcher {
-    fn over(&self, stage: &Stage, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let (stop, failed) = (stage.stop.clone(), self.failed.clone());
-        let running = stage.tasks.spawn(task);
-        tokio::spawn(async move {
-            let ended = running.await;
-            if ended.is_err() || !stop.is_cancelled() {
-                let _ = failed.send(format!("{what} has ended unexpectedly; see the log"));
-            }
-        });
-    }
-}
-
-/// Where this configuration's sign-ins are kept: with the key that it names, and as the instance that it names.
-///
-/// # Errors
-///
-/// When the store cannot be read or written, or nothing is sealed yet and the key cannot be had.
-pub async fn open_shelf(
-    config: &watch::Receiver<Arc<Config>>,
-    environment: &Environment,
-    store: &Store,
-    clock: &Clock,
-) -> anyhow::Result<VaultShelf> {
-    let identity = Identity::establish(store.clone(), config.clone(), clock.clone(), machine_mark()).await?;
-    let source = KeySource::of(&config.borrow(), environment);
-    VaultShelf::open(store.clone(), source, identity).await
-}
-
-/// What a tenant's budget counts may be other mail than when the queue was last looked at.
-fn look_outside(ops: &Ops, work: &Stage) {
-    let (ops, stop) = (ops.clone(), work.stop.clone());
-    work.tasks.spawn(async move {
-        let looked = tokio::select! {
-            () = stop.cancelled() => return,
-            looked = ops.look_outside() => looked,
-        };
-        match looked {
-            Ok(0) => {}
-            Ok(messages) => tracing::info!(messages, "waiting mail was put in line anew by external_recipients_per_day"),
-            Err(error) => {
-                tracing::warn!(%error, "could not put waiting mail in line by external_recipients_per_day; each attempt looks again");
-            }
-        }
-    });
-}
-
-/// What the logins that are wanted have sent while the pace looks back.
-async fn sent_lately(
-    store: &Store,
-    config: &Config,
-    now: Timestamp,
-    is_wanted: impl Fn(&Address) -> bool,
-) -> anyhow::Result<Vec<Sent>> {
-    let logins = config.accounts.iter().map(|account| account.login.clone());
-    let mut logins: Vec<_> = logins.filter(is_wanted).collect();
-    logins.sort();
-    logins.dedup();
-    let mut sent = Vec::new();
-    for login in logins {
-        sent.extend(store.sent_since(&login, now - PACE_MEMORY).await?);
-    }
-    Ok(sent)
-}
-
-/// What the sign-ins tell concerns the schedule, and makes the alerts look.
-async fn pass_on(
-    mut events: mpsc::UnboundedReceiver<SignInEvent>,
-    inbox: Inbox,
-    bell: alert::Bell,
-    clock: Clock,
-    stop: CancellationToken,
-) {
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            () = stop.cancelled() => return,
-        };
-        // Whatever it is, how things stand may have changed.
-        bell.ring();
-        match event {
-            Some(SignInEvent::Dead { account, cause, error, codes, probe_at, probes, .. }) => {
-                inbox.tell(Event::Held(Hold {
-                    account,
-                    cause,
-                    reply: None,
-                    error: Some(error),
-                    codes,
-                    since: clock.now(),
-                    probe_at,
-                    probes,
-                }));
-            }
-            Some(SignInEvent::Good { account, .. }) => inbox.tell(Event::SignInGood { account }),
-            // Its keeper has logged it.
-            Some(SignInEvent::Trouble { .. }) => {}
-            // Its keeper has panicked: the watcher over this task ends the relay.
-            Some(SignInEvent::Broken { account }) => return bell.broken(account),
-            None => return,
-        }
-    }
-}
-
-/// Old journals and dead letters are forgotten.
-async fn keep_house(ops: Ops, stop: CancellationToken) {
-    loop {
-        let now = ops.clock.now();
-        let queue = ops.config.borrow().queue.clone();
-        let forget = Change::Forget {
-            journal_before: now - DAY * queue.journal_days,
-            dead_before: now - DAY * queue.dead_letter_days,
-            sent_before: now - PACE_MEMORY,
-        };
-        if let Err(error) = ops.store.commit(forget).await {
-            tracing::warn!(%error, "old journal entries could not be removed");
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = ops.clock.sleep_until(now + HOUSEKEEPING) => {}
-        }
     }
 }
