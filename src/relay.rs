@@ -17,20 +17,19 @@ use tokio::sync::{mpsc, watch};
 pub use found::open_shelf;
 
 use self::found::{Found, sent_lately};
-use self::stage::{Stage, Watcher};
-use self::upkeep::keep_house;
-use self::work::{desk, look_outside, pass_on};
+use self::stage::Stage;
+use self::work::{Begin, look_outside};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Followed};
 use crate::journal::Feed;
 use crate::message::Address;
 use crate::ops::Ops;
 use crate::outbound::{Judge, Pool, UnderWay};
-use crate::schedule::{self, Event};
+use crate::schedule::{self, Event, Inbox};
 use crate::service::Inherited;
-use crate::signin::{LoginTools, SecretReader, SignInParts, SignIns, Timeouts};
+use crate::signin::{LoginTools, SignInParts, SignIns, Timeouts};
 use crate::store::{Change, DataDir, Store};
-use crate::{alert, control, inbound, report};
+use crate::{control, inbound};
 
 /// How long the listeners may take to finish their replies.
 const DOOR_DEADLINE: Duration = Duration::from_secs(4);
@@ -78,64 +77,33 @@ impl Relay {
         environment: Environment,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let now = clock.now();
         let (config_sender, config) = watch::channel(Arc::new(config));
-        let Found { data_dir, store, sockets, shelf, scheduler, user_names, send_as } =
-            Found::by(&config, &environment, inherited, &clock).await?;
-        store.commit(Change::Running(true)).await?;
+        let found = Found::by(&config, &environment, inherited, &clock).await?;
+        found.store.commit(Change::Running(true)).await?;
 
-        let (inbox, letters) = schedule::inbox();
         let (failed, failures) = mpsc::unbounded_channel();
-        let (door, work, watcher) = (Stage::default(), Stage::default(), Watcher { failed });
+        let (door, work) = (Stage::new(failed.clone()), Stage::new(failed));
+        let (inbox, letters) = schedule::inbox();
         let (events, sign_in_events) = mpsc::unbounded_channel();
         let (doorkeeper, passwords) = inbound::Doorkeeper::new(config.clone(), environment.clone());
-        let secrets: SecretReader = Arc::new(move |source| source.read(&environment));
-        let login_tools = LoginTools {
-            secrets: secrets.clone(),
-            shelf: Arc::new(shelf.clone()),
-            clock: clock.clone(),
-            timeouts: Timeouts::default(),
-        };
+        let login_tools = login_tools(&found, environment, clock);
         let sign_ins = SignIns::start(SignInParts {
             config: config.clone(),
-            secrets,
-            shelf: Arc::new(shelf.clone()),
-            clock: clock.clone(),
+            secrets: login_tools.secrets.clone(),
+            shelf: login_tools.shelf.clone(),
+            clock: login_tools.clock.clone(),
             events,
             stop: work.stop.clone(),
             tasks: work.tasks.clone(),
-            timeouts: Timeouts::default(),
+            timeouts: login_tools.timeouts,
         });
-        let ops = Ops {
-            store: store.clone(),
-            config,
-            sign_ins,
-            shelf,
-            login_tools,
-            schedule: inbox.clone(),
-            feed: Feed::default(),
-            clock: clock.clone(),
-            started_at: now,
-            user_names,
-            send_as,
-            under_way: UnderWay::default(),
-            logins: Arc::default(),
-        };
+        let ops = ops(&found, config, inbox, login_tools, sign_ins);
+        let Found { data_dir, store, sockets, scheduler, .. } = found;
         let pool = Pool::judging(Judge::new(ops.config.clone()));
-        let desk = desk(&ops, &pool);
         needs_no_sign_in(&ops);
-        watcher.over(&work, "the scheduler", schedule::run(desk, scheduler, letters, work.stop.clone()));
-        let (bell, ears) = alert::bell();
-        watcher.over(&work, "a sign-in", pass_on(sign_in_events, inbox, bell, clock, work.stop.clone()));
-        watcher.over(&work, "the alerts", alert::run(ops.clone(), ears, work.stop.clone()));
-        let reporting = report::Desk { intake: ops.intake(), clock: ops.clock.clone() };
-        watcher.over(&work, "the notices", report::run(reporting, work.stop.clone()));
-        watcher.over(&work, "the housekeeping", keep_house(ops.clone(), work.stop.clone()));
-        let (sessions, stop) = (pool.clone(), work.stop.clone());
-        watcher.over(&work, "the session pool", async move { sessions.tend(stop).await });
-        watcher.over(&door, "the reader of passwords", passwords.run(door.stop.clone()));
-        let (listeners, admin) = sockets.serve(&ops, doorkeeper, &door, &watcher);
-        look_outside(&ops, &work);
+        work::start(&work, &ops, &pool, Begin { scheduler, letters, sign_in_events });
+        door.run("the reader of passwords", |stop| passwords.run(stop));
+        let (listeners, admin) = sockets.serve(&door, &ops, doorkeeper);
         tracing::info!(?listeners, %admin, "taking mail");
         let socket = data_dir.path().join(control::SOCKET);
         let config = config_sender;
@@ -205,7 +173,8 @@ impl Relay {
         let store = self.store.clone();
         tokio::select! {
             () = store.writer_gone() => "the queue's writer has ended; see the log".to_owned(),
-            failure = self.failures.recv() => failure.unwrap_or_else(|| "every part has ended".to_owned()),
+            // The stages keep the other end.
+            Some(failure) = self.failures.recv() => failure,
         }
     }
 
@@ -231,6 +200,40 @@ impl Relay {
         }
         self.store.close().await;
         let _ = std::fs::remove_file(self.socket);
+    }
+}
+
+/// What a sign-in and a login need.
+fn login_tools(found: &Found, environment: Environment, clock: Clock) -> LoginTools {
+    LoginTools {
+        secrets: Arc::new(move |source| source.read(&environment)),
+        shelf: Arc::new(found.shelf.clone()),
+        clock,
+        timeouts: Timeouts::default(),
+    }
+}
+
+fn ops(
+    found: &Found,
+    config: watch::Receiver<Arc<Config>>,
+    schedule: Inbox,
+    login_tools: LoginTools,
+    sign_ins: SignIns,
+) -> Ops {
+    Ops {
+        store: found.store.clone(),
+        config,
+        sign_ins,
+        shelf: found.shelf.clone(),
+        schedule,
+        feed: Feed::default(),
+        clock: login_tools.clock.clone(),
+        login_tools,
+        started_at: found.at,
+        user_names: found.user_names.clone(),
+        send_as: found.send_as.clone(),
+        under_way: UnderWay::default(),
+        logins: Arc::default(),
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) const PACE_MEMORY: Duration = Duration::from_hours(25);
 
 /// What a start finds, and what may be in its way. Nothing runs yet.
 pub(super) struct Found {
+    /// When this was.
+    pub(super) at: Timestamp,
     pub(super) data_dir: DataDir,
     pub(super) store: Store,
     pub(super) sockets: Sockets,
@@ -39,15 +41,15 @@ impl Found {
         inherited: Inherited,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
-        let (config, now) = (Arc::clone(&configs.borrow()), clock.now());
+        let (config, at) = (Arc::clone(&configs.borrow()), clock.now());
         let config = &*config;
         let data_dir = DataDir::lock(&config.data_dir)?;
         let store = Store::open(&config.data_dir)?;
         let sockets = Sockets::bind(config, inherited).await?;
         let shelf = open_shelf(configs, environment, &store, clock).await?;
-        shelf.finish_rotation(now).await;
+        shelf.finish_rotation(at).await;
         store.sweep().await.context("bodies without a message could not be removed")?;
-        let sent = sent_lately(&store, config, now, |_| true).await?;
+        let sent = sent_lately(&store, config, at, |_| true).await?;
         let (holds, changes) = shelf.identity().correct_holds(store.holds().await?);
         for change in changes {
             store.commit(change).await?;
@@ -57,9 +59,9 @@ impl Found {
         let taken = |account: &Arc<Account>| Some((account.mailbox.clone(), user_names.last(account)?.at));
         let taken: Vec<_> = config.accounts.iter().filter_map(taken).collect();
         let with_mail = store.accounts_with_mail().await?;
-        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), now);
-        let scheduler = scheduler.with_logins(&taken, now).with_queues(&with_mail, now);
-        Ok(Self { data_dir, store, sockets, shelf, scheduler, user_names, send_as })
+        let scheduler = Scheduler::new(config, holds, &sent, store.was_running(), at);
+        let scheduler = scheduler.with_logins(&taken, at).with_queues(&with_mail, at);
+        Ok(Self { at, data_dir, store, sockets, shelf, scheduler, user_names, send_as })
     }
 }
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::stage::{Stage, Watcher};
+use super::stage::Stage;
 use crate::config::{Config, Listener};
 use crate::lane::Lanes;
 use crate::ops::Ops;
 use crate::pickup::{self, Folder};
 use crate::service::Inherited;
+use crate::store::Store;
 use crate::{admin, control, inbound};
 
 /// Everything that is bound at the start, so that a port that is taken is told before anything runs.
@@ -52,10 +54,9 @@ impl Sockets {
     /// Starts to serve; returns where, in the order of the configuration, and where the page is.
     pub(super) fn serve(
         self,
+        door: &Stage,
         ops: &Ops,
         doorkeeper: inbound::Doorkeeper,
-        door: &Stage,
-        watcher: &Watcher,
     ) -> (Vec<SocketAddr>, SocketAddr) {
         let intake = Arc::new(ops.intake());
         let (config, clock) = (ops.config.clone(), ops.clock.clone());
@@ -63,33 +64,48 @@ impl Sockets {
         let mut addresses = Vec::new();
         for (socket, listener) in self.listeners {
             addresses.push(socket.local_addr().unwrap_or(listener.address));
-            let (stop, tasks) = (door.stop.clone(), door.tasks.clone());
-            let serve = inbound::serve(socket, listener, behind.clone(), stop, tasks);
-            watcher.over(door, "a listener", serve);
+            let (behind, tasks) = (behind.clone(), door.tasks.clone());
+            door.run("a listener", |stop| inbound::serve(socket, listener, behind, stop, tasks));
         }
         match Folder::prepare(&ops.config.borrow().data_dir) {
-            Ok(folder) => {
-                let taking = pickup::run(folder, behind, ops.store.clone(), door.stop.clone());
-                watcher.over(door, "the drop folder", taking);
-            }
+            Ok(folder) => door.run("the drop folder", |stop| pickup::run(folder, behind, ops.store.clone(), stop)),
             Err(error) => tracing::error!(%error, "there is no drop folder: sendmail cannot be used"),
         }
         let admin = self.admin.local_addr().unwrap_or(ops.config.borrow().admin.address);
-        let (alive, healthy) = watch::channel(true);
-        let (store, stop) = (ops.store.clone(), door.stop.clone());
-        door.tasks.spawn(async move {
-            tokio::select! {
-                () = store.writer_gone() => drop(alive.send_replace(false)),
-                // Whoever waits for a store that was closed in order waits for ever, and keeps it open.
-                () = stop.cancelled() => {}
-            }
-        });
-        let page = admin::serve(self.admin, healthy, door.stop.clone());
-        watcher.over(door, "the page", async move { log_end("the page", page.await) });
-        let control = control::serve(self.control, ops.clone(), door.stop.clone());
-        watcher.over(door, "the control socket", async move { log_end("the control socket", control.await) });
+        let healthy = healthy(door, &ops.store);
+        run_logged(door, "the page", |stop| admin::serve(self.admin, healthy, stop));
+        run_logged(door, "the control socket", |stop| control::serve(self.control, ops.clone(), stop));
         (addresses, admin)
     }
+}
+
+/// Whether the store can still be written.
+fn healthy(door: &Stage, store: &Store) -> watch::Receiver<bool> {
+    let (alive, healthy) = watch::channel(true);
+    let (store, stop) = (store.clone(), door.stop.clone());
+    door.tasks.spawn(async move {
+        tokio::select! {
+            () = store.writer_gone() => drop(alive.send_replace(false)),
+            // Whoever waits for a store that was closed in order waits for ever, and keeps it open.
+            () = stop.cancelled() => {}
+        }
+    });
+    healthy
+}
+
+/// Starts something that may fail, and says how it ended.
+fn run_logged<T>(door: &Stage, what: &'static str, task: impl FnOnce(CancellationToken) -> T)
+where
+    T: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    door.run(what, |stop| {
+        let task = task(stop);
+        async move {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "{what} has failed");
+            }
+        }
+    });
 }
 
 fn bind_control(data_dir: &Path) -> anyhow::Result<UnixListener> {
@@ -111,10 +127,4 @@ fn is_missing_family(error: &std::io::Error) -> bool {
     // EAFNOSUPPORT has no kind of its own.
     const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
     error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(ADDRESS_FAMILY_NOT_SUPPORTED)
-}
-
-fn log_end(what: &str, result: std::io::Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "{what} has failed");
-    }
 }

@@ -6,16 +6,44 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::Stage;
-use crate::alert;
+use super::upkeep::keep_house;
 use crate::clock::Clock;
 use crate::ops::Ops;
 use crate::outbound::{Moods, Parts, Pool, Sender};
-use crate::schedule::{Desk, Event, Inbox};
+use crate::schedule::{self, Desk, Event, Inbox, Letters, Scheduler};
 use crate::signin::SignInEvent;
 use crate::store::Hold;
+use crate::{alert, report};
+
+/// What the work begins with.
+pub(super) struct Begin {
+    /// What is known of the queue.
+    pub(super) scheduler: Scheduler,
+    /// What the scheduler is told from here on.
+    pub(super) letters: Letters,
+    /// What the sign-ins tell.
+    pub(super) sign_in_events: mpsc::UnboundedReceiver<SignInEvent>,
+}
+
+/// Starts all of it.
+pub(super) fn start(work: &Stage, ops: &Ops, pool: &Pool, begin: Begin) {
+    let Begin { scheduler, letters, sign_in_events } = begin;
+    let desk = desk(ops, pool);
+    work.run("the scheduler", |stop| schedule::run(desk, scheduler, letters, stop));
+    let (bell, ears) = alert::bell();
+    let (inbox, clock) = (ops.schedule.clone(), ops.clock.clone());
+    work.run("a sign-in", |stop| pass_on(sign_in_events, inbox, bell, clock, stop));
+    work.run("the alerts", |stop| alert::run(ops.clone(), ears, stop));
+    let reporting = report::Desk { intake: ops.intake(), clock: ops.clock.clone() };
+    work.run("the notices", |stop| report::run(reporting, stop));
+    work.run("the housekeeping", |stop| keep_house(ops.clone(), stop));
+    let sessions = pool.clone();
+    work.run("the session pool", |stop| async move { sessions.tend(stop).await });
+    look_outside(ops, work);
+}
 
 /// What the scheduler works with.
-pub(super) fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
+fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
     let courier = Sender {
         store: ops.store.clone(),
         sign_ins: ops.sign_ins.clone(),
@@ -41,7 +69,7 @@ pub(super) fn desk(ops: &Ops, pool: &Pool) -> Desk<Sender> {
 }
 
 /// What the sign-ins tell concerns the schedule, and makes the alerts look.
-pub(super) async fn pass_on(
+async fn pass_on(
     mut events: mpsc::UnboundedReceiver<SignInEvent>,
     inbox: Inbox,
     bell: alert::Bell,

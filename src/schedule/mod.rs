@@ -15,4 +15,4 @@ pub mod window;
 pub use carrier::Routes;
 pub use event::{Action, Counted, Event, Outcome, Proved, Standing, Stop, Throttle};
 pub use scheduler::Scheduler;
-pub use task::{Courier, Desk, Inbox, inbox, run};
+pub use task::{Courier, Desk, Inbox, Letters, inbox, run};
