@@ -11,11 +11,15 @@
 //!   from the future counts as received now: it lives no longer than it was given.
 //! - An access token that Exchange rejected does not outlive a restart.
 
+mod access;
 mod event;
+mod failing;
+mod rotation;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::fmt;
 
@@ -23,18 +27,16 @@ use jiff::Timestamp;
 
 pub use event::{Action, Event, Failure, Loaded, Which};
 
+use self::access::Access;
+use self::rotation::successor;
 use super::answer::Tokens;
-use super::claims::Claims;
-use super::errors::{Advice, Meaning};
+use super::errors::Advice;
 use super::shelf::{ShelfError, StoredAccess, StoredSignIn};
-use super::status::{AccessToken, HoldView, Problem, Published, SignInStatus, Why};
-use super::timing::{backoff, earlier, later, margin, probe, rest, write_backoff};
+use super::status::{HoldView, Problem, Published, Why};
+use super::timing::{earlier, later, write_backoff};
 use crate::config::Grant;
 use crate::message::Address;
 use crate::store::HoldCause;
-
-/// A 535 for a token that itself replaced a refused one this recently does not bring another: the token is not what is wrong.
-const REPLACED_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// Keeps the sign-in of one account.
 pub struct Keeper {
@@ -70,15 +72,6 @@ pub struct Keeper {
     /// The configuration changed while a request was under way: what it brings is kept, but asked again.
     ask_again: bool,
     published: Option<Published>,
-}
-
-#[derive(Clone, Debug)]
-struct Access {
-    token: AccessToken,
-    received_at: Timestamp,
-    refresh_at: Timestamp,
-    /// It took the place of a token that Exchange had refused.
-    after_rejection: bool,
 }
 
 /// What is under way.
@@ -263,18 +256,13 @@ impl Keeper {
         }
     }
 
-    /// The access token of an earlier run is used until a refresh brings another one. It is worth no more than it was given: if the
-    /// calendar has gone back since it came, nobody knows how old it is.
+    /// The access token of an earlier run is used until a refresh brings another one.
     fn bring_back(&mut self, kept: Option<&StoredAccess>, now: Timestamp) {
         let Some(kept) = kept.filter(|_| self.access.is_none()) else { return };
-        let received_at = kept.received_at.min(now);
-        let expires_at = earlier(later(received_at, kept.life), margin(kept.life));
-        if expires_at <= now {
-            return;
+        if let Some(access) = Access::kept(kept, self.number + 1, now) {
+            self.number += 1;
+            self.access = Some(access);
         }
-        self.number += 1;
-        let token = AccessToken { secret: kept.token.clone(), version: self.number, expires_at };
-        self.access = Some(Access { token, received_at, refresh_at: now, after_rejection: false });
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Action> {
@@ -317,14 +305,7 @@ impl Keeper {
             Work::Asking { request: asked, which, after_rejection } if asked == request => (which, after_rejection),
             _ => return Vec::new(),
         };
-        let life = tokens.life();
-        let token = AccessToken {
-            secret: tokens.access.clone(),
-            version: request,
-            expires_at: earlier(later(now, life), margin(life)),
-        };
-        let refresh_at = later(now, rest(life, self.jitter));
-        let access = Access { token, received_at: now, refresh_at, after_rejection };
+        let access = Access::received(tokens, request, after_rejection, now, self.jitter);
         if self.grant == Grant::Application {
             let first = self.applied.map_or(now, |(first, _)| first);
             self.applied = Some((first, now));
@@ -332,7 +313,7 @@ impl Keeper {
         }
         let Some(stored) = &self.stored else { return Vec::new() };
         let (mut stored, rotated) = successor(stored, which, tokens, now);
-        stored.access = Some(StoredAccess { token: tokens.access.clone(), received_at: now, life });
+        stored.access = Some(StoredAccess { token: tokens.access.clone(), received_at: now, life: tokens.life() });
         let pending = Pending { number: request, stored, access };
         if rotated {
             return self.write(pending);
@@ -396,83 +377,12 @@ impl Keeper {
         if std::mem::take(&mut self.ask_again) { self.ask(Which::Current, false) } else { Vec::new() }
     }
 
-    fn failed(&mut self, request: u64, failure: Failure, now: Timestamp, told: &mut Vec<Action>) -> Vec<Action> {
-        let (which, after_rejection) = match self.work {
-            Work::Asking { request: asked, which, after_rejection } if asked == request => (which, after_rejection),
-            _ => return Vec::new(),
-        };
-        self.work = Work::Idle;
-        self.answered = request;
-        if std::mem::take(&mut self.ask_again) {
-            return self.ask(Which::Current, false);
-        }
-        let has_previous = self.stored.as_ref().is_some_and(|stored| stored.previous.is_some());
-        match failure.meaning {
-            Meaning::TryAgain | Meaning::Wait(_) => self.try_later(failure, now, told),
-            Meaning::SignInAgain if which == Which::Current && has_previous => {
-                self.refused = Some(failure);
-                return self.ask(Which::Previous, after_rejection);
-            }
-            // Nobody has signed in, so nobody can again.
-            Meaning::SignInAgain if self.grant == Grant::Application => {
-                self.hold(HoldCause::Registration, failure, now, told);
-            }
-            Meaning::SignInAgain => {
-                // Its predecessor may be refused because it was used up: the cause is what was said of the token in use.
-                let failure = self.refused.take().unwrap_or(failure);
-                self.hold(HoldCause::SignIn, failure, now, told);
-            }
-            Meaning::FixConfiguration => self.hold(HoldCause::Registration, failure, now, told),
-        }
-        Vec::new()
-    }
-
-    /// A failure that passes: everything stays as it is, and later it is tried again.
-    fn try_later(&mut self, failure: Failure, now: Timestamp, told: &mut Vec<Action>) {
-        self.failures = self.failures.saturating_add(1);
-        let asked = if let Meaning::Wait(wait) = failure.meaning { Some(wait) } else { None };
-        let retry_at = later(now, backoff(self.failures, asked, self.jitter));
-        self.trouble(failure, retry_at, told);
-    }
-
-    fn trouble(&mut self, failure: Failure, retry_at: Timestamp, told: &mut Vec<Action>) {
-        self.next_at = Some(retry_at);
-        let Failure { error, codes, advice, .. } = failure;
-        let problem = Problem { error, codes, advice, retry_at };
-        self.problem = Some(problem.clone());
-        told.push(Action::Trouble(problem));
-    }
-
-    /// A definite no. The sign-in stays where it is and is tried again on a schedule.
-    fn hold(&mut self, cause: HoldCause, failure: Failure, now: Timestamp, told: &mut Vec<Action>) {
-        let (since, probes) = match &self.hold {
-            Some(hold) if hold.cause == cause => (hold.since, hold.probes.saturating_add(1)),
-            _ => (now, 0),
-        };
-        let is_tried = !matches!(cause, HoldCause::NotSignedIn | HoldCause::Clone);
-        let probe_at = is_tried.then(|| later(now, probe(probes)));
-        self.next_at = probe_at;
-        self.failures = 0;
-        self.problem = None;
-        let hold = HoldView {
-            cause,
-            error: failure.error,
-            codes: failure.codes,
-            advice: failure.advice,
-            since,
-            probe_at,
-            probes,
-        };
-        self.hold = Some(hold.clone());
-        told.push(Action::Hold(hold));
-    }
-
     fn rejected(&mut self, version: u64, now: Timestamp) -> Vec<Action> {
         self.heard_rejection = self.heard_rejection.max(version);
         let Some(access) = self.access.as_ref().filter(|access| access.token.version == version) else {
             return Vec::new();
         };
-        let is_replaced_lately = access.after_rejection && now < later(access.received_at, REPLACED_LATELY);
+        let is_replaced_lately = access.is_replaced_lately(now);
         let mut actions = self.forget_access();
         if is_replaced_lately {
             return actions;
@@ -536,9 +446,7 @@ impl Keeper {
             accesses.push(&mut pending.access);
         }
         for access in accesses {
-            shift(&mut access.token.expires_at);
-            shift(&mut access.received_at);
-            shift(&mut access.refresh_at);
+            access.shift(back);
         }
         if let Some(problem) = &mut self.problem {
             shift(&mut problem.retry_at);
@@ -546,41 +454,8 @@ impl Keeper {
         self.hold.as_mut().and_then(|hold| hold.probe_at.as_mut()).map(shift);
     }
 
-    fn good_until_at_least(&self) -> Option<Timestamp> {
-        let stored = self.stored.as_ref().filter(|_| self.hold.is_none())?;
-        let life = stored.refresh_life.or(self.refresh_life).filter(|life| !life.is_zero())?;
-        // A calendar that has gone back since must not promise more than there is.
-        Some(later(stored.refreshed_at.min(self.seen?), life))
-    }
-
     fn wake_at(&self) -> Option<Timestamp> {
         if self.is_busy() { None } else { self.next_at }
-    }
-
-    fn view(&self) -> Published {
-        let stored = self.stored.as_ref();
-        let access = self.access.as_ref();
-        Published {
-            access: access.map(|access| access.token.clone()),
-            busy: self.is_busy(),
-            answered: self.answered,
-            heard_rejection: self.heard_rejection,
-            status: SignInStatus {
-                mailbox: self.mailbox.clone(),
-                grant: self.grant,
-                signed_in_as: stored.and_then(|stored| stored.signed_in_as.clone()),
-                since: stored.map(|stored| stored.since).or(self.applied.map(|(first, _)| first)),
-                last_refresh: stored.map(|stored| stored.refreshed_at).or(self.applied.map(|(_, last)| last)),
-                next_refresh: self.wake_at(),
-                good_until_at_least: self.good_until_at_least(),
-                access_token_until: access.map(|access| access.token.expires_at),
-                problem: self.problem.clone(),
-                hold: self.hold.clone(),
-                // The observer's part.
-                findings: Vec::new(),
-                clock_skew: None,
-            },
-        }
     }
 }
 
@@ -588,36 +463,4 @@ impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").field("mailbox", &self.mailbox).field("work", &self.work).finish_non_exhaustive()
     }
-}
-
-/// The sign-in after this answer, and whether the token on the shelf is no longer the one to use.
-fn successor(stored: &StoredSignIn, which: Which, tokens: &Tokens, now: Timestamp) -> (StoredSignIn, bool) {
-    let used = match (which, &stored.previous) {
-        (Which::Previous, Some(previous)) => previous,
-        _ => &stored.current,
-    };
-    let current = tokens.refresh.as_ref().unwrap_or(used);
-    let rotated = *current != stored.current;
-    let previous = if current != used {
-        // The one just used works for certain until its successor has.
-        Some(used.clone())
-    } else if rotated {
-        // The predecessor stepped back in. Nothing is thrown away on a refusal, so the refused one is kept behind it.
-        Some(stored.current.clone())
-    } else {
-        None
-    };
-    let claims = Claims::decode(tokens.access.expose());
-    let person = claims.as_ref().and_then(Claims::person).map(str::to_owned);
-    let next = StoredSignIn {
-        account: stored.account.clone(),
-        current: current.clone(),
-        previous,
-        signed_in_as: person.or_else(|| stored.signed_in_as.clone()),
-        since: stored.since,
-        refreshed_at: now,
-        refresh_life: tokens.refresh_life.or_else(|| stored.refresh_life.filter(|_| tokens.refresh.is_none())),
-        access: None,
-    };
-    (next, rotated)
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::config::Secret;
-use crate::signin::NoToken;
+use crate::signin::{AccessToken, Meaning, NoToken};
 
 const HOUR: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);

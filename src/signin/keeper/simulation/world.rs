@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use super::super::*;
 use super::entra::{Entra, Ms, number};
 use crate::config::Secret;
+use crate::signin::Meaning;
 
 pub const SECOND: Ms = 1_000;
 pub const MINUTE: Ms = 60 * SECOND;
