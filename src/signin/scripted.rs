@@ -17,10 +17,7 @@ use super::endpoint::{SecretReader, Timeouts};
 use super::login::LoginTools;
 use super::shelf::MemoryShelf;
 use crate::clock::Clock;
-use crate::config::{
-    Account, Endpoints, Environment, Grant, HostPort, Provider, Secret, SecretError, SecretSource, SmtpTls,
-};
-use crate::message::Address;
+use crate::config::{Account, Endpoints, Environment, Provider, Secret, SecretError, SecretSource, testing};
 
 /// What to answer to one request.
 #[derive(Clone, Debug)]
@@ -118,35 +115,17 @@ async fn answer(State(scripted): State<Scripted>, Form(form): Form<HashMap<Strin
 }
 
 pub fn account(mailbox: &str, token: &str, device: Option<String>) -> Account {
-    let mailbox = Address::parse(mailbox).unwrap();
     Account {
-        login: mailbox.clone(),
-        mailbox,
         provider: Provider::Microsoft,
-        grant: Grant::Delegated,
-        password: None,
         tenant: "contoso.onmicrosoft.com".to_owned(),
         client_id: "the-client".to_owned(),
-        client_secret: None,
-        next_client_secret: None,
-        certificate: None,
-        federated_token: None,
-        client_secret_expires: None,
-        send_as: Vec::new(),
-        messages_per_minute: 30,
-        connections: 3,
-        recipients_per_day: 10_000,
-        fallback: None,
         endpoints: Endpoints {
             authorize: None,
             token: token.to_owned(),
             device,
             scopes: vec!["https://outlook.office.com/SMTP.Send".to_owned(), "offline_access".to_owned()],
         },
-        smtp: HostPort { host: "127.0.0.1".to_owned(), port: 587 },
-        smtp_tls: SmtpTls::StartTls,
-        ca_file: None,
-        extra_roots: Arc::from([]),
+        ..testing::account(mailbox, mailbox)
     }
 }
 

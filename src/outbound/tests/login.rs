@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Environment, PasswordLogin, SecretSource};
+use crate::config::{Environment, Grant, PasswordLogin, SecretSource};
 use crate::outbound::{Step, Timeouts};
 use crate::signin::SecretReader;
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use self::upstream::Upstream;
 use super::{Attempt, AttemptError, Class, Credentials, Delivery, Pool, Session, Verdict};
-use crate::config::{Account, Endpoints, Grant, HostPort, Provider, Secret, SmtpTls};
+use crate::config::{Account, HostPort, Secret, SmtpTls, testing};
 use crate::message::{Address, Body, QueueId, SenderPolicy};
 use crate::store::{Stored, samples};
 
@@ -70,30 +70,8 @@ fn address(text: &str) -> Address {
 }
 
 fn account(port: u16, smtp_tls: SmtpTls) -> Account {
-    Account {
-        mailbox: address("lms@contoso.com"),
-        login: address("lms@contoso.com"),
-        provider: Provider::Custom,
-        grant: Grant::Delegated,
-        password: None,
-        tenant: String::new(),
-        client_id: "client".to_owned(),
-        client_secret: None,
-        next_client_secret: None,
-        certificate: None,
-        federated_token: None,
-        client_secret_expires: None,
-        send_as: Vec::new(),
-        messages_per_minute: 30,
-        connections: 3,
-        recipients_per_day: 10_000,
-        fallback: None,
-        endpoints: Endpoints { token: String::new(), authorize: None, device: None, scopes: Vec::new() },
-        smtp: HostPort { host: "127.0.0.1".to_owned(), port },
-        smtp_tls,
-        ca_file: None,
-        extra_roots: Arc::new([]),
-    }
+    let smtp = HostPort { host: "127.0.0.1".to_owned(), port };
+    Account { smtp, smtp_tls, ..testing::account("lms@contoso.com", "lms@contoso.com") }
 }
 
 fn token() -> Credentials {
