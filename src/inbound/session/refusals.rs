@@ -3,6 +3,7 @@
 //! Moodle records the text of a refused MAIL, RCPT or DATA and of a refused message, and nothing else. So what has to do with the mail or with who sends
 //! it is refused there, in one line, with what is wrong, which setting it comes from, and what to do.
 
+use super::tests::facts;
 use super::*;
 use crate::inbound::route::SaidIn;
 use crate::message::Address;
@@ -32,20 +33,6 @@ struct Refusal {
     code: &'static str,
     /// What is wrong, where that is set, and what to do.
     words: &'static [&'static str],
-}
-
-fn facts() -> Facts {
-    Facts {
-        hostname: "relay.test".into(),
-        listener: "127.0.0.1:2525".parse().unwrap(),
-        max_message_size: 35 << 20,
-        max_recipients: 2,
-        password: Passwords::Any,
-        default_domain: None,
-        peer: "10.2.3.4".parse().unwrap(),
-        welcome: Welcome::Allowed,
-        tls: Tls::None,
-    }
 }
 
 fn said(at: At, lines: &[&str], code: &'static str, words: &'static [&'static str]) -> Refusal {

@@ -2,7 +2,7 @@ use super::*;
 use crate::inbound::route::SaidIn;
 use crate::message::Address;
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     Facts {
         hostname: "relay.test".into(),
         listener: "127.0.0.1:2525".parse().unwrap(),
