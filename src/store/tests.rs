@@ -29,6 +29,15 @@ fn odd(first: impl FnMut(&[Change]) -> Result<(), Failure> + Send + 'static) -> 
     Store::start(opened, Bodies::new(None), Space::new(None)).unwrap()
 }
 
+/// A store every commit of which waits at this door.
+fn behind(door: &Arc<Door>) -> Store {
+    let door = Arc::clone(door);
+    odd(move |_| {
+        door.pass();
+        Ok(())
+    })
+}
+
 /// A door that commits wait at until it is opened.
 #[derive(Default)]
 struct Door {
@@ -63,13 +72,7 @@ async fn large(store: &Store, n: u32, size: usize) -> Incoming {
 #[tokio::test]
 async fn whoever_waits_together_shares_one_sync() {
     let door = Arc::new(Door::default());
-    let store = odd({
-        let door = Arc::clone(&door);
-        move |_| {
-            door.pass();
-            Ok(())
-        }
-    });
+    let store = behind(&door);
     // Unconstrained: 200 steps are more than tokio lets one task do at a time.
     let commit = |n| tokio::task::unconstrained(store.commit(accept(n, &["a@example.com"])));
     let mut commits: Vec<_> = (0..200).map(|n| Box::pin(commit(n))).collect();
@@ -87,13 +90,7 @@ async fn whoever_waits_together_shares_one_sync() {
 #[tokio::test]
 async fn one_faulty_change_does_not_fail_the_others() {
     let door = Arc::new(Door::default());
-    let store = odd({
-        let door = Arc::clone(&door);
-        move |_| {
-            door.pass();
-            Ok(())
-        }
-    });
+    let store = behind(&door);
     let numbers = [1, 2, 1, 3, 2];
     let commits = numbers.map(|n| store.commit(accept(n, &["a@example.com"])));
     let opened = async {
