@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::{Committed, Failure, Found, Opened, Reader};
-use super::samples::{accept, accepted, address, at, id, incoming, lms, record, recorded, wait};
+use super::samples::{accept, accepted, address, at, hold, id, incoming, lms, record, recorded, wait};
 use super::*;
 use crate::message::{Body, EnvelopeId, Lane, Notify, OriginalRecipient, Protocol, Return};
 
@@ -510,13 +510,10 @@ pub fn the_list_goes_on_from_an_id(subject: &mut Subject) {
 pub fn a_hold_is_journalled_once_and_released_once(subject: &mut Subject) {
     let login = Hold {
         account: address("LMS@contoso.com"),
-        cause: HoldCause::Login,
         reply: Some("535 5.7.3 Authentication unsuccessful".to_owned()),
-        error: None,
         codes: vec![70043, 7_000_215],
-        since: at(10),
         probe_at: Some(at(70)),
-        probes: 0,
+        ..hold(HoldCause::Login, at(10))
     };
     let probed = Hold { probe_at: None, probes: 1, ..login.clone() };
     subject.commit(&[Change::Hold(Box::new(login)), Change::Hold(Box::new(probed.clone()))]);

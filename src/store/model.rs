@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::samples::{accept, accepted, address, at, id, incoming, lms, record};
+use super::samples::{accept, accepted, address, at, hold, id, incoming, lms, record};
 use super::*;
 use crate::message::{Lane, OriginalRecipient, Recipient};
 
@@ -114,16 +114,7 @@ fn change(step: &Step, now: i64) -> Change {
             let (from, to) = (address(ADDRESSES[*from]), address(ADDRESSES[*to]));
             Change::Readdress { id: id(*n), from, to, at }
         }
-        Step::Hold(cause) => Change::Hold(Box::new(Hold {
-            account: lms(),
-            cause: *cause,
-            reply: None,
-            error: None,
-            codes: Vec::new(),
-            since: at,
-            probe_at: None,
-            probes: 0,
-        })),
+        Step::Hold(cause) => Change::Hold(Box::new(hold(*cause, at))),
         Step::Tell(refusals, told) => {
             let telling = match told {
                 Told::Done => Telling::Done,

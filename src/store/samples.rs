@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Change, Incoming, MessageState, Next, RecipientRow, RecipientState, RecipientUpdate, Record, Stored};
+use super::{
+    Change, Hold, HoldCause, Incoming, MessageState, Next, RecipientRow, RecipientState, RecipientUpdate, Record,
+    Stored,
+};
 use crate::message::{Address, Body, Envelope, Lane, Protocol, QueueId, Recipient, Trace};
 
 /// Second `n` of the tests' time.
@@ -122,6 +125,11 @@ pub fn record(n: u32, when: i64, recipients: &[(usize, RecipientState)], next: N
 /// The same as a change.
 pub fn recorded(n: u32, when: i64, recipients: &[(usize, RecipientState)], next: Next) -> Change {
     Change::Record(Box::new(record(n, when, recipients, next)))
+}
+
+/// The account is held from then on, and nobody has said anything about it.
+pub fn hold(cause: HoldCause, since: Timestamp) -> Hold {
+    Hold { account: lms(), cause, reply: None, error: None, codes: Vec::new(), since, probe_at: None, probes: 0 }
 }
 
 /// Wait until then, after one try.

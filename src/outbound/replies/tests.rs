@@ -13,6 +13,7 @@ use super::*;
 use crate::config::testing;
 use crate::outbound::{Verdict, judge, judge_with};
 use crate::simulator::{ReplyRow, replies as simulated};
+use crate::store::samples;
 
 const STEPS: [Step; 8] = LIKELY;
 const MAILBOX: &str = "lms@contoso.com";
@@ -262,18 +263,7 @@ fn the_administrators_rows_come_first_and_are_said_to_be_theirs() {
 }
 
 fn hold(cause: HoldCause, reply: &str) -> Hold {
-    let account = crate::message::Address::parse(MAILBOX).unwrap();
-    let since = jiff::Timestamp::UNIX_EPOCH;
-    Hold {
-        account,
-        cause,
-        reply: Some(reply.to_owned()),
-        error: None,
-        codes: Vec::new(),
-        since,
-        probe_at: None,
-        probes: 0,
-    }
+    Hold { reply: Some(reply.to_owned()), ..samples::hold(cause, samples::at(0)) }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::message::Notify;
 use crate::report::affair::samples::{UNKNOWN, at};
 use crate::schedule;
 use crate::store::samples::{self, address};
-use crate::store::{Hold, HoldCause, Incoming, Next, RecipientUpdate, Record};
+use crate::store::{HoldCause, Incoming, Next, RecipientUpdate, Record};
 
 const JANE: &str = "jane@school.org";
 
@@ -299,17 +299,7 @@ async fn a_thousand_mails_behind_a_hold_are_one_warning_through_another_account(
         for _ in 0..1000 {
             world.accept(Some(JANE), "slow@example.com", |_| {}).await;
         }
-        let hold = Hold {
-            account: address("lms@contoso.com"),
-            cause: HoldCause::Login,
-            reply: None,
-            error: None,
-            codes: Vec::new(),
-            since: at(0),
-            probe_at: None,
-            probes: 0,
-        };
-        world.store().commit(Change::Hold(Box::new(hold))).await.unwrap();
+        world.store().commit(Change::Hold(Box::new(samples::hold(HoldCause::Login, at(0))))).await.unwrap();
         world.pass(HOUR * 5).await;
         world.pass(MINUTE * 20).await;
         let found: Vec<_> = world.store().list(None, 2000).await.unwrap();

@@ -1,9 +1,8 @@
 //! What opens and shuts an account, cause by cause.
 
 use super::*;
-use crate::message::Address;
 use crate::schedule::Counted;
-use crate::store::{Flow, Waiting};
+use crate::store::{Flow, Waiting, samples};
 
 const ME: i64 = 1;
 
@@ -12,16 +11,7 @@ fn start() -> Timestamp {
 }
 
 fn hold(cause: HoldCause, since: Timestamp) -> Hold {
-    Hold {
-        account: Address::parse("lms@contoso.com").unwrap(),
-        cause,
-        reply: Some("554 5.2.0 no".to_owned()),
-        error: None,
-        codes: Vec::new(),
-        since,
-        probe_at: None,
-        probes: 0,
-    }
+    Hold { reply: Some("554 5.2.0 no".to_owned()), ..samples::hold(cause, since) }
 }
 
 fn held(cause: HoldCause) -> Gate {

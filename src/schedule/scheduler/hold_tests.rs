@@ -5,7 +5,7 @@ use crate::config::testing;
 use crate::message::Lane;
 use crate::schedule::Counted;
 use crate::schedule::window::testing::answer;
-use crate::store::{HoldCause, Waiting};
+use crate::store::{HoldCause, Waiting, samples};
 
 const LMS: &str = "lms@contoso.com";
 const ERP: &str = "erp@contoso.com";
@@ -140,13 +140,8 @@ fn stopped(cause: HoldCause, of_tenant: bool) -> impl Fn(&Address, i64, Timestam
     move |account, n, at| {
         let hold = Hold {
             account: account.clone(),
-            cause,
             reply: Some("550 5.7.705 Access denied, tenant has exceeded threshold".to_owned()),
-            error: None,
-            codes: Vec::new(),
-            since: at,
-            probe_at: None,
-            probes: 0,
+            ..samples::hold(cause, at)
         };
         Outcome::Stopped {
             sent: Some(Counted::new(at, 0)),
@@ -226,16 +221,7 @@ fn what_the_daily_proof_meets_of_the_tenant_holds_its_accounts() {
 fn a_release_of_one_account_of_the_tenant_frees_the_others_but_not_what_holds_them_for_themselves() {
     let mut world = World::new(&[LMS]);
     world.finish(stopped(HoldCause::Blocked, true));
-    let signed_out = Hold {
-        account: address(OTHER),
-        cause: HoldCause::Blocked,
-        reply: None,
-        error: None,
-        codes: Vec::new(),
-        since: start(),
-        probe_at: None,
-        probes: 0,
-    };
+    let signed_out = Hold { account: address(OTHER), ..samples::hold(HoldCause::Blocked, start()) };
     world.on(Event::Held(signed_out));
     assert_eq!(world.held(), [ERP, OTHER, LMS]);
     world.told();
@@ -253,16 +239,7 @@ fn a_release_of_one_account_of_the_tenant_frees_the_others_but_not_what_holds_th
 #[test]
 fn an_account_that_somebody_holds_is_not_freed_with_its_tenant() {
     let mut world = World::new(&[LMS]);
-    let manual = Hold {
-        account: address(ERP),
-        cause: HoldCause::Manual,
-        reply: None,
-        error: None,
-        codes: Vec::new(),
-        since: start(),
-        probe_at: None,
-        probes: 0,
-    };
+    let manual = Hold { account: address(ERP), ..samples::hold(HoldCause::Manual, start()) };
     world.on(Event::Held(manual));
     world.finish(stopped(HoldCause::Blocked, true));
     world.on(Event::Released { account: address(LMS), why: "an administrator released it".to_owned() });

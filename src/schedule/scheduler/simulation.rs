@@ -8,7 +8,7 @@ use crate::config::{Account, App, testing};
 use crate::message::Lane;
 use crate::schedule::Counted;
 use crate::schedule::window::testing::answer;
-use crate::store::HoldCause;
+use crate::store::{HoldCause, samples};
 
 mod budget;
 
@@ -115,9 +115,7 @@ impl World {
     }
 
     fn hold(&mut self, account: &str, cause: HoldCause) {
-        let (account, since) = (address(account), self.now);
-        let hold =
-            Hold { account, cause, reply: None, error: None, codes: Vec::new(), since, probe_at: None, probes: 0 };
+        let hold = Hold { account: address(account), ..samples::hold(cause, self.now) };
         self.held.push(hold.account.clone());
         self.on(Event::Held(hold));
     }
@@ -213,8 +211,7 @@ impl World {
         let again = waiting.clone();
         let hold = |cause| {
             let reply = Some("550 5.7.705 no".to_owned());
-            let account = carrier.clone();
-            Hold { account, cause, reply, error: None, codes: Vec::new(), since: at, probe_at: None, probes: 0 }
+            Hold { account: carrier.clone(), reply, ..samples::hold(cause, at) }
         };
         let (sent, error) = (Some(Counted::new(at, 0)), "no".to_owned());
         let stop = |stop| Outcome::Stopped { sent, again: Some(again.clone()), stop };

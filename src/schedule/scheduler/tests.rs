@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{Queue, testing};
 use crate::schedule::Counted;
 use crate::schedule::window::testing::answer;
-use crate::store::{HoldCause, Waiting};
+use crate::store::{HoldCause, Waiting, samples};
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
@@ -81,16 +81,7 @@ fn attempts(actions: &[Action]) -> Vec<i64> {
 }
 
 fn login_refused(at: Timestamp) -> Hold {
-    Hold {
-        account: lms(),
-        cause: HoldCause::Login,
-        reply: Some("535 5.7.3 Authentication unsuccessful".to_owned()),
-        error: None,
-        codes: Vec::new(),
-        since: at,
-        probe_at: None,
-        probes: 0,
-    }
+    Hold { reply: Some("535 5.7.3 Authentication unsuccessful".to_owned()), ..samples::hold(HoldCause::Login, at) }
 }
 
 #[test]

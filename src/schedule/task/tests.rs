@@ -256,16 +256,8 @@ async fn a_stop_waits_for_the_attempts_under_way_and_begins_no_new_ones() {
         assert!(!bench.task.is_finished(), "it has left an attempt alone");
     }
     // What the last one brings is still written.
-    let hold = Hold {
-        account: lms(),
-        cause: HoldCause::Login,
-        reply: Some("535 5.7.3 Authentication unsuccessful".to_owned()),
-        error: None,
-        codes: Vec::new(),
-        since: start(),
-        probe_at: None,
-        probes: 0,
-    };
+    let reply = Some("535 5.7.3 Authentication unsuccessful".to_owned());
+    let hold = Hold { reply, ..samples::hold(HoldCause::Login, start()) };
     last.answer(Outcome::Held { again: waiting(3), hold });
     bench.ended().await;
     assert_eq!(bench.store.holds().await.unwrap().len(), 1);
