@@ -140,6 +140,11 @@ impl Daemon {
         assert!(kill.unwrap().success());
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end; the exit code.
     pub fn ended(&mut self) -> Option<i32> {
         let since = Instant::now();

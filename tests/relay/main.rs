@@ -26,6 +26,7 @@ mod login;
 mod machine;
 mod moving_in;
 mod notices;
+mod notices_after_kills;
 mod oauth_errors;
 mod openid;
 mod orders;

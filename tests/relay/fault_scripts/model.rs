@@ -1,15 +1,23 @@
 //! What has to become of each recipient, whatever the relay believes.
+//!
+//! A recipient may have a mail once when the relay says that Exchange took it; once more for each doubt that is in its journal; and once more for
+//! each crash at which it was under way. Of an app with `in_doubt = "hold"` a doubt explains nothing by itself: a person has to have said so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use xoauth2_relay::message::{Headers, QueueId};
 use xoauth2_relay::simulator::Accepted;
+use xoauth2_relay::store::RecipientState;
 
-use super::script::Person;
+use super::script::{App, Person, SECOND};
 use crate::support::MAILBOX;
 
 /// Whoever hands in the mails, and is told of refusals.
 pub const SENDER: &str = "person@contoso.com";
+/// Who is told of them instead where the sender may not be written to.
+pub const POSTMASTER: &str = "it@contoso.com";
+/// So many mails can be under way: each of the two accounts has three sessions.
+const UNDER_WAY: usize = 6;
 
 /// Every mail that was handed in, by its subject.
 #[derive(Default)]
@@ -19,8 +27,13 @@ pub struct Model {
 
 struct Mail {
     id: Option<QueueId>,
+    app: App,
     /// By address.
     people: BTreeMap<String, Person>,
+    /// How often a person has let it go on although it was in doubt.
+    decisions: usize,
+    /// How often it was under way at a crash, and had arrived without our knowing: by address.
+    cut_off: BTreeMap<String, usize>,
 }
 
 /// A mail that was handed in.
@@ -35,31 +48,79 @@ pub struct Written {
 pub struct Fate {
     pub tag: String,
     pub address: String,
-    pub state: String,
+    pub state: RecipientState,
     /// How often the journal says that nobody knows whether Exchange has the message.
     pub doubts: usize,
 }
 
+impl Fate {
+    fn key(&self) -> (String, String) {
+        (self.tag.clone(), self.address.clone())
+    }
+
+    /// How many copies are explained by what the relay says.
+    fn explained(&self) -> usize {
+        self.doubts + usize::from(self.state == RecipientState::Accepted)
+    }
+}
+
 impl Model {
-    /// A mail to these, of each lane in turn.
-    pub fn mail(&mut self, people: &[Person]) -> Written {
-        let tag = format!("mail {}", self.mails.len());
-        let (field, body) = match self.mails.len() % 3 {
+    /// A mail to these, of each lane and in the name of each mailbox in turn.
+    pub fn mail(&mut self, app: App, people: &[Person]) -> Written {
+        let n = self.mails.len();
+        let tag = format!("mail {n}");
+        let (field, body) = match n % 3 {
             0 => ("", "hello"),
             1 => ("Importance: low\r\n", "hello"),
             _ => ("", "https://lms.example/login/forgot_password.php?token=x"),
         };
-        let text = format!("From: {MAILBOX}\r\nSubject: {tag}\r\n{field}\r\n{body}\r\n");
-        let addresses: Vec<String> =
-            (0..people.len()).map(|n| format!("m{}n{n}@example.com", self.mails.len())).collect();
-        let people = addresses.iter().cloned().zip(people.iter().copied()).collect();
-        self.mails.insert(tag.clone(), Mail { id: None, people });
+        let from = if n.is_multiple_of(2) { MAILBOX } else { SECOND };
+        let text = format!("From: {from}\r\nSubject: {tag}\r\n{field}\r\n{body}\r\n");
+        // Only one of the apps has a fence to be outside of.
+        let is_outside = |person| person == Person::Outside && app == App::Fenced;
+        let place = |person| if is_outside(person) { "elsewhere.example" } else { "example.com" };
+        let address = |(k, &person): (usize, &Person)| format!("m{n}n{k}@{}", place(person));
+        let addresses: Vec<String> = people.iter().enumerate().map(address).collect();
+        let person = |&person| if person == Person::Outside && !is_outside(person) { Person::There } else { person };
+        let people = addresses.iter().cloned().zip(people.iter().map(person)).collect();
+        self.mails.insert(tag.clone(), Mail { id: None, app, people, decisions: 0, cut_off: BTreeMap::new() });
         Written { tag, addresses, text }
     }
 
     /// It was answered with 250: from here on it is the relay's.
     pub fn taken(&mut self, tag: &str, id: QueueId) {
         self.mails.get_mut(tag).expect("handed in").id = Some(id);
+    }
+
+    /// A person has seen that it is in doubt, and lets it go on.
+    pub fn decided(&mut self, id: QueueId) {
+        let mails = self.mails.values_mut().filter(|mail| mail.id == Some(id));
+        mails.for_each(|mail| mail.decisions += 1);
+    }
+
+    /// The relay has crashed. Whoever has a mail that nothing explains had it under way; nothing else is excused, and nothing that was settled
+    /// before is open again. What is wrong with that.
+    pub fn crashed(&mut self, before: &[Fate], after: &[Fate], accepted: &[Accepted]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (fate, before) in after.iter().zip(before) {
+            if !before.state.is_pending() && fate.state != before.state {
+                wrong.push(format!("settled before a crash, and not behind it: {before:?}, {fate:?}"));
+            }
+        }
+        let copies = self.copies(accepted);
+        let mut under_way = BTreeSet::new();
+        for fate in after.iter().filter(|fate| fate.state.is_pending()) {
+            let mail = self.mails.get_mut(&fate.tag).expect("handed in");
+            let cut_off = mail.cut_off.entry(fate.address.clone()).or_default();
+            if copies.get(&fate.key()).is_some_and(|&copies| copies > fate.explained() + *cut_off) {
+                *cut_off += 1;
+                under_way.insert(&fate.tag);
+            }
+        }
+        if under_way.len() > UNDER_WAY {
+            wrong.push(format!("more were lost track of by a crash than can have been under way: {under_way:?}"));
+        }
+        wrong
     }
 
     pub fn ids(&self) -> impl Iterator<Item = (&String, QueueId)> {
@@ -77,10 +138,9 @@ impl Model {
         let mut copies = self.copies(accepted);
         let mut wrong: Vec<String> = Vec::new();
         for fate in fates {
-            let copies = copies.remove(&(fate.tag.clone(), fate.address.clone())).unwrap_or(0);
-            let person = self.mails[&fate.tag].people[&fate.address];
-            if let Some(why) = impossible(fate, person, copies, is_end) {
-                wrong.push(format!("{why}: {fate:?}, {person:?}, delivered {copies} times"));
+            let copies = copies.remove(&fate.key()).unwrap_or(0);
+            if let Some(why) = self.mails[&fate.tag].impossible(fate, copies, is_end) {
+                wrong.push(format!("{why}: {fate:?}, delivered {copies} times"));
             }
         }
         let told: usize = self.mails.values().map(|mail| mail.people.len()).sum();
@@ -88,6 +148,21 @@ impl Model {
             wrong.push(format!("the relay tells of {} of {told} recipients", fates.len()));
         }
         wrong.extend(copies.into_keys().map(|whom| format!("delivered to somebody that nobody named: {whom:?}")));
+        wrong
+    }
+
+    /// What is wrong with what was told at the end: of each refused recipient once, to whom it concerns, and of nobody else.
+    pub fn check_notices(&self, fates: &[Fate], accepted: &[Accepted]) -> Vec<String> {
+        let mut told = told(accepted);
+        let mut wrong = Vec::new();
+        for fate in fates.iter().filter(|fate| fate.state == RecipientState::Refused) {
+            let notices: Vec<_> = told.remove(&fate.address).into_iter().flatten().collect();
+            let whom = if self.mails[&fate.tag].app == App::Fenced { POSTMASTER } else { SENDER };
+            if !matches!(&notices[..], [(to, _)] if *to == [whom]) {
+                wrong.push(format!("{whom} is to be told once of {}: {notices:?}", fate.address));
+            }
+        }
+        wrong.extend(told.into_iter().map(|told| format!("told of somebody who is not refused: {told:?}")));
         wrong
     }
 
@@ -108,51 +183,49 @@ impl Model {
     }
 }
 
-/// What is wrong with what the sender was told at the end: of each refused recipient once, and of nobody else.
-pub fn check_notices(fates: &[Fate], accepted: &[Accepted]) -> Vec<String> {
-    let told = told(accepted);
-    let refused: BTreeSet<&str> =
-        fates.iter().filter(|fate| fate.state == "refused").map(|fate| fate.address.as_str()).collect();
-    let of_nobody = told.keys().filter(|address| !refused.contains(address.as_str()));
-    let mut wrong: Vec<String> =
-        of_nobody.map(|address| format!("the sender was told that {address} is refused, who is not")).collect();
-    for address in refused {
-        let notices = told.get(address).map_or(0, BTreeSet::len);
-        if notices != 1 {
-            wrong.push(format!("{notices} notices tell the sender of {address}"));
+impl Mail {
+    fn impossible(&self, fate: &Fate, copies: usize, is_end: bool) -> Option<&'static str> {
+        use RecipientState::{Accepted, Held, InDoubt, Refused, Waiting};
+        let cut_off = self.cut_off.get(&fate.address).copied().unwrap_or(0);
+        if copies > fate.explained() + cut_off {
+            return Some("delivered more often than anything explains");
+        }
+        if self.app == App::Careful && copies > 1 + self.decisions + cut_off {
+            return Some("sent again in doubt, and no person had said so");
+        }
+        match (fate.state, self.people[&fate.address]) {
+            (Accepted, Person::There) if copies == 0 => Some("accepted, but nobody has it"),
+            (Refused, Person::Gone | Person::GoneLate) | (Accepted, Person::There) | (Held, Person::Outside) => None,
+            (Refused, Person::There | Person::Outside) => Some("refused for what only was a mood"),
+            (Accepted, _) => Some("accepted, though Exchange refuses them, or they may not be written to"),
+            (Held, _) => Some("held, though they may be written to"),
+            (Waiting | InDoubt, _) => is_end.then_some("it has not left although nothing stops it"),
         }
     }
-    wrong
 }
 
-/// The notices that say of a recipient that they were refused, by their Message-ID: one that is in doubt itself may come twice.
-fn told(accepted: &[Accepted]) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
-    let mut told: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
-    for notice in accepted.iter().filter(|mail| mail.recipients == [SENDER]) {
-        let headers = Headers::scan(&notice.bytes);
-        let id = headers.first("message-id").expect("a notice has one").value.trim_ascii().to_vec();
-        let text = String::from_utf8_lossy(&notice.bytes);
+/// What tells of a refusal, by whom it went to and its Message-ID: one that is in doubt itself may come twice.
+pub type Notice = (Vec<String>, String);
+
+/// The notices that say of a recipient that they were refused: those to a sender, and the postmaster's.
+pub fn told(accepted: &[Accepted]) -> BTreeMap<String, BTreeSet<Notice>> {
+    let mut told: BTreeMap<String, BTreeSet<Notice>> = BTreeMap::new();
+    for mail in accepted {
+        let text = String::from_utf8_lossy(&mail.bytes);
         // Each recipient has a block of their own; a delay is no refusal.
-        for block in text.split("\r\n\r\n").filter(|block| block.contains("Action: failed")) {
-            let address = block.lines().find_map(|line| line.strip_prefix("Final-Recipient: rfc822;"));
-            told.entry(address.expect("a block names whom it is about").to_owned()).or_default().insert(id.clone());
+        let blocks = text.split("\r\n\r\n").filter(|block| block.contains("Action: failed"));
+        let of_block = |block: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix("Final-Recipient: rfc822;"));
+            line.expect("a block names whom it is about").to_owned()
+        };
+        let lines = text.lines().filter(|line| mail.recipients == [POSTMASTER] && line.contains(" (app "));
+        let of_line = |line: &str| Some(line.split_once(" to ")?.1.split_once(" from ")?.0.to_owned());
+        for address in blocks.map(of_block).chain(lines.filter_map(of_line)) {
+            let headers = Headers::scan(&mail.bytes);
+            let id = headers.first("message-id").expect("a notice has one").value.trim_ascii();
+            let id = String::from_utf8_lossy(id).into_owned();
+            told.entry(address).or_default().insert((mail.recipients.clone(), id));
         }
     }
     told
-}
-
-fn impossible(fate: &Fate, person: Person, copies: usize, is_end: bool) -> Option<&'static str> {
-    let most = if fate.state == "accepted" { 1 + fate.doubts } else { fate.doubts };
-    if copies > most {
-        return Some("delivered more often than anything explains");
-    }
-    match (fate.state.as_str(), person) {
-        ("accepted", Person::There) if copies == 0 => Some("accepted, but nobody has it"),
-        ("refused", Person::Gone | Person::GoneLate) | ("accepted", Person::There) => None,
-        ("refused", Person::There) => Some("refused for what only was a mood"),
-        ("accepted", _) => Some("accepted, though Exchange refuses them"),
-        ("waiting" | "in_doubt" | "held", _) if !is_end => None,
-        ("waiting" | "in_doubt" | "held", _) => Some("it has not left although nothing stops it"),
-        _ => Some("there is no such state"),
-    }
 }

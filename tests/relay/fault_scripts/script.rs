@@ -6,6 +6,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use crate::support::MAILBOX;
+
+/// The second mailbox.
+pub const SECOND: &str = "lms2@contoso.com";
+
 /// A run.
 #[derive(Debug)]
 pub struct Script {
@@ -16,15 +21,73 @@ pub struct Script {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A program hands in a mail to these.
-    Mail(Vec<Person>),
+    Mail(App, Vec<Person>),
     /// From now on this goes wrong, so many times.
     Fault(String),
     /// Time passes.
     Pass(Duration),
+    /// An administrator orders something.
+    Order(Order),
     /// The relay is stopped in order and started again.
     Restart,
+    /// The relay ends without another word, once so many things have happened at Exchange or Entra ID, and is started again.
+    Crash(usize),
     /// Exchange and Entra ID cannot be reached, or can be again.
     Away,
+}
+
+/// A sending program, and what is configured for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum App {
+    /// Nothing.
+    Plain,
+    /// `in_doubt = "hold"`.
+    Careful,
+    /// Both accounts.
+    Pair,
+    /// `messages_per_minute`.
+    Slow,
+    /// `recipients_allow`.
+    Fenced,
+}
+
+impl App {
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Careful, Self::Pair, Self::Slow, Self::Fenced];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Careful => "careful",
+            Self::Pair => "pair",
+            Self::Slow => "slow",
+            Self::Fenced => "fenced",
+        }
+    }
+
+    pub fn keys(self) -> String {
+        match self {
+            Self::Plain => String::new(),
+            Self::Careful => "in_doubt = \"hold\"\n".to_owned(),
+            Self::Pair => format!("accounts = [\"{MAILBOX}\", \"{SECOND}\"]\n"),
+            Self::Slow => "messages_per_minute = 20\n".to_owned(),
+            Self::Fenced => "recipients_allow = [\"*@example.com\"]\n".to_owned(),
+        }
+    }
+}
+
+/// What an administrator orders. The mailbox is one of the two.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    /// `account hold`.
+    HoldAccount(&'static str),
+    /// `account release`.
+    ReleaseAccount(&'static str),
+    /// `queue move --all`.
+    Move(&'static str),
+    /// `queue hold --all`.
+    HoldMail,
+    /// `queue retry` or `queue release` of every message that waits for a person.
+    Decide,
 }
 
 /// A recipient.
@@ -36,13 +99,15 @@ pub enum Person {
     Gone,
     /// Exchange refuses what is for them behind the final dot. Only alone in a mail: a refusal there is all recipients'.
     GoneLate,
+    /// Not of those whom [`App::Fenced`] may write to.
+    Outside,
 }
 
 impl Person {
     /// How Exchange refuses them, whatever else happens.
     pub fn refusal(self) -> Option<&'static str> {
         match self {
-            Self::There => None,
+            Self::There | Self::Outside => None,
             Self::Gone => Some("rcpt=5.4.1-recipient-rejected"),
             Self::GoneLate => Some("data_end=5.1.10"),
         }
@@ -105,22 +170,49 @@ impl Script {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let people = prop_oneof![
-        8 => prop::collection::vec(prop_oneof![6 => Just(Person::There), 1 => Just(Person::Gone)], 1..5),
-        1 => Just(vec![Person::GoneLate]),
-    ];
-    let fault =
-        (prop::sample::select(FAULTS), 1_u32..5).prop_map(|(fault, times)| Step::Fault(format!("{fault}*{times}")));
     let span = prop_oneof![
         3 => (1_u64..120).prop_map(Duration::from_secs),
         3 => (1_u64..90).prop_map(Duration::from_mins),
         1 => (1_u64..40).prop_map(Duration::from_hours),
     ];
     prop_oneof![
-        5 => people.prop_map(Step::Mail),
-        5 => fault,
-        4 => span.prop_map(Step::Pass),
-        1 => Just(Step::Restart),
-        1 => Just(Step::Away),
+        10 => (prop::sample::select(&App::ALL[..]), people()).prop_map(|(app, people)| Step::Mail(app, people)),
+        10 => fault().prop_map(Step::Fault),
+        8 => span.prop_map(Step::Pass),
+        4 => order().prop_map(Step::Order),
+        2 => Just(Step::Restart),
+        3 => (0_usize..12).prop_map(Step::Crash),
+        2 => Just(Step::Away),
     ]
+}
+
+fn people() -> impl Strategy<Value = Vec<Person>> {
+    let person = prop_oneof![6 => Just(Person::There), 1 => Just(Person::Gone), 1 => Just(Person::Outside)];
+    prop_oneof![
+        8 => prop::collection::vec(person, 1..5),
+        1 => Just(vec![Person::GoneLate]),
+    ]
+}
+
+/// Some strike one mailbox alone, so that the other one can go on.
+fn fault() -> impl Strategy<Value = String> {
+    let whom = prop_oneof![3 => Just(None), 1 => mailbox().prop_map(Some)];
+    (prop::sample::select(FAULTS), 1_u32..5, whom).prop_map(|(fault, times, whom)| match whom {
+        Some(mailbox) => format!("{fault}*{times},mailbox={mailbox}"),
+        None => format!("{fault}*{times}"),
+    })
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    prop_oneof![
+        1 => mailbox().prop_map(Order::HoldAccount),
+        2 => mailbox().prop_map(Order::ReleaseAccount),
+        2 => mailbox().prop_map(Order::Move),
+        1 => Just(Order::HoldMail),
+        2 => Just(Order::Decide),
+    ]
+}
+
+fn mailbox() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just(MAILBOX), Just(SECOND)]
 }
