@@ -29,10 +29,10 @@ use crate::support::blocking;
 /// So many scripts in an ordinary run.
 const SCRIPTS: u64 = 60;
 /// So many at once.
-const AT_ONCE: u64 = 8;
+const AT_ONCE: u64 = 12;
 /// The most scripts in one process: each start of a relay leaves a file open (see `store/sqlite/checkpoint.rs`), and many systems let a process have
 /// 1,024.
-const BATCH: u64 = 60;
+const BATCH: u64 = 100;
 /// As the test is called to the program that holds it.
 const NAME: &str = "fault_scripts::whatever_goes_wrong_every_recipient_gets_the_mail_once_or_is_accounted_for";
 

@@ -30,7 +30,7 @@ const MOMENT: Duration = Duration::from_millis(2);
 /// After so many looks at which nothing was to be done, all is at rest.
 const CALM: u32 = 3;
 /// The same when nothing has happened although there is something to be done: the mail of an app above its rate, and what only looks like it.
-const STILL: u32 = 40;
+const STILL: u32 = 25;
 /// If so little happens before a crash, it comes all the same.
 const NOTHING_MORE: Duration = Duration::from_millis(30);
 
@@ -240,8 +240,9 @@ impl Stage {
             for mailbox in [MAILBOX, SECOND] {
                 let _ = self.ops().sign_ins.token(&address(mailbox)).await;
             }
-            let is_idle = self.is_idle().await;
-            calm = if is_idle && !self.has_work().await { calm + 1 } else { 0 };
+            let accounts = self.accounts().await;
+            let is_idle = is_idle(&accounts);
+            calm = if is_idle && !self.has_work(&accounts).await { calm + 1 } else { 0 };
             let now = self.simulator.statistics();
             still = if is_idle && now == happened { still + 1 } else { 0 };
             happened = now;
@@ -249,16 +250,12 @@ impl Stage {
         }
     }
 
-    async fn is_idle(&self) -> bool {
-        self.accounts().await.iter().all(|account| account.pace.under_way == 0)
-    }
-
     /// Whether something is due, a login without mail too: it asks for a token.
-    async fn has_work(&self) -> bool {
+    async fn has_work(&self, accounts: &[AccountStatus]) -> bool {
         let (queue, now) = (self.queue().await, self.clock.now());
         let is_due = |when: Option<Timestamp>| when.is_some_and(|when| when <= now);
         let waits = |stored: &&Stored| stored.state == MessageState::Waiting && stored.due_at <= now;
-        self.accounts().await.iter().any(|account| {
+        accounts.iter().any(|account| {
             let carries =
                 |stored: &Stored| stored.app == App::Pair.name() || stored.account.as_str() == account.mailbox;
             let has_mail = queue.iter().filter(waits).any(carries);
@@ -285,7 +282,7 @@ impl Stage {
             self.settle().await;
             let before = self.simulator.statistics();
             let look = (fates(&self.ops().store, model).await, self.simulator.accepted());
-            if self.is_idle().await && self.simulator.statistics() == before {
+            if is_idle(&self.accounts().await) && self.simulator.statistics() == before {
                 return look;
             }
         }
@@ -332,6 +329,10 @@ impl Stage {
         }
         false
     }
+}
+
+fn is_idle(accounts: &[AccountStatus]) -> bool {
+    accounts.iter().all(|account| account.pace.under_way == 0)
 }
 
 fn address(mailbox: &str) -> Address {
