@@ -229,3 +229,69 @@ pub fn told(accepted: &[Accepted]) -> BTreeMap<String, BTreeSet<Notice>> {
     }
     told
 }
+
+/// That the model finds what it is there to find.
+mod tests {
+    use super::*;
+
+    fn fate(state: RecipientState, doubts: usize) -> Fate {
+        Fate { tag: "mail 0".to_owned(), address: "m0n0@example.com".to_owned(), state, doubts }
+    }
+
+    fn accepted() -> Accepted {
+        Accepted {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            mailbox: MAILBOX.to_owned(),
+            mail_from: MAILBOX.to_owned(),
+            mail_params: String::new(),
+            recipients: vec!["m0n0@example.com".to_owned()],
+            recipient_params: vec![String::new()],
+            bytes: b"Subject: mail 0\r\n\r\nhello\r\n".as_slice().into(),
+            session: String::new(),
+            reply: String::new(),
+            notice: None,
+        }
+    }
+
+    /// Whether this may be, of a mail that was handed in by this app.
+    fn may_be(app: App, state: RecipientState, doubts: usize, copies: usize, decisions: usize) -> bool {
+        let (mut model, id) = (Model::default(), QueueId::from_number(1));
+        let mail = model.mail(app, &[Person::There]);
+        model.taken(&mail.tag, id);
+        (0..decisions).for_each(|_| model.decided(id));
+        model.check(&[fate(state, doubts)], &vec![accepted(); copies], false).is_empty()
+    }
+
+    #[test]
+    fn copies_want_an_explanation_and_of_some_apps_a_persons_word() {
+        use RecipientState::{Accepted, InDoubt, Refused, Waiting};
+        for (app, state, doubts, copies, decisions, expected) in [
+            (App::Plain, Accepted, 0, 1, 0, true),
+            (App::Plain, Accepted, 0, 0, 0, false),
+            (App::Plain, Accepted, 0, 2, 0, false),
+            (App::Plain, Accepted, 1, 2, 0, true),
+            (App::Plain, Waiting, 0, 1, 0, false),
+            (App::Plain, InDoubt, 1, 1, 0, true),
+            (App::Plain, Refused, 0, 0, 0, false),
+            (App::Careful, InDoubt, 1, 1, 0, true),
+            (App::Careful, Accepted, 1, 2, 0, false),
+            (App::Careful, Accepted, 1, 2, 1, true),
+        ] {
+            let found = may_be(app, state, doubts, copies, decisions);
+            assert_eq!(found, expected, "{app:?} {state:?} {doubts} {copies} {decisions}");
+        }
+    }
+
+    #[test]
+    fn a_crash_excuses_what_was_under_way_once_and_nothing_else() {
+        let mut model = Model::default();
+        let mail = model.mail(App::Careful, &[Person::There]);
+        model.taken(&mail.tag, QueueId::from_number(1));
+        let before = [fate(RecipientState::Waiting, 0)];
+        assert_eq!(model.crashed(&before, &before, &[accepted()]), [""; 0]);
+        let settled = [fate(RecipientState::Accepted, 0)];
+        assert!(model.check(&settled, &vec![accepted(); 2], true).is_empty());
+        assert!(!model.check(&settled, &vec![accepted(); 3], true).is_empty());
+        assert!(!model.crashed(&settled, &before, &[accepted()]).is_empty(), "it had been settled");
+    }
+}

@@ -138,7 +138,6 @@ const FAULTS: &[&str] = &[
     "body=drop:10",
     "body=drop:60",
     "data_end=drop",
-    "data_end=keep-drop",
     "data_end=wait:3ms",
     "data_end=432-4.3.2-concurrent",
     "data_end=432-4.3.2-sender-thread",
@@ -158,6 +157,9 @@ const FAULTS: &[&str] = &[
     "token=drop",
     "token=50196",
 ];
+
+/// Exchange has the mail, and nobody hears of that: the one fault by which a mail comes twice, so it is frequent.
+const DOUBT: &str = "data_end=keep-drop";
 
 impl Script {
     pub fn of_seed(seed: u64) -> Self {
@@ -197,7 +199,8 @@ fn people() -> impl Strategy<Value = Vec<Person>> {
 /// Some strike one mailbox alone, so that the other one can go on.
 fn fault() -> impl Strategy<Value = String> {
     let whom = prop_oneof![3 => Just(None), 1 => mailbox().prop_map(Some)];
-    (prop::sample::select(FAULTS), 1_u32..5, whom).prop_map(|(fault, times, whom)| match whom {
+    let fault = prop_oneof![6 => prop::sample::select(FAULTS), 1 => Just(DOUBT)];
+    (fault, 1_u32..5, whom).prop_map(|(fault, times, whom)| match whom {
         Some(mailbox) => format!("{fault}*{times},mailbox={mailbox}"),
         None => format!("{fault}*{times}"),
     })
