@@ -32,6 +32,8 @@ pub enum Step {
     Restart,
     /// The relay ends without another word, once so many things have happened at Exchange or Entra ID, and is started again.
     Crash(usize),
+    /// A program hands in a mail to these, Exchange takes its time behind the final dot, and there the relay ends without another word.
+    CutOff(App, Vec<Person>),
     /// Exchange and Entra ID cannot be reached, or can be again.
     Away,
 }
@@ -177,13 +179,15 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1_u64..90).prop_map(Duration::from_mins),
         1 => (1_u64..40).prop_map(Duration::from_hours),
     ];
+    let app = || prop::sample::select(&App::ALL[..]);
     prop_oneof![
-        10 => (prop::sample::select(&App::ALL[..]), people()).prop_map(|(app, people)| Step::Mail(app, people)),
+        10 => (app(), people()).prop_map(|(app, people)| Step::Mail(app, people)),
         10 => fault().prop_map(Step::Fault),
         8 => span.prop_map(Step::Pass),
         4 => order().prop_map(Step::Order),
         2 => Just(Step::Restart),
-        3 => (0_usize..12).prop_map(Step::Crash),
+        2 => (0_usize..12).prop_map(Step::Crash),
+        2 => (app(), people()).prop_map(|(app, people)| Step::CutOff(app, people)),
         2 => Just(Step::Away),
     ]
 }

@@ -33,9 +33,13 @@ const CALM: u32 = 3;
 const STILL: u32 = 25;
 /// If so little happens before a crash, it comes all the same.
 const NOTHING_MORE: Duration = Duration::from_millis(30);
+/// So long a mail may take to be under way.
+const NOTHING_COMES: Duration = Duration::from_millis(400);
+/// Exchange takes its time with an answer.
+const SLOW: &str = "data_end=wait:300ms*2";
 
 pub struct Stage {
-    pub simulator: Simulator,
+    simulator: Simulator,
     running: Running,
     clock: Clock,
     folder: TempDir,
@@ -119,6 +123,7 @@ impl Stage {
                 Step::Order(order) => self.order(*order, model).await,
                 Step::Restart => self = self.restart().await,
                 Step::Crash(events) => self = self.crash(*events, model).await,
+                Step::CutOff(app, people) => self = self.cut_off(*app, people, model).await,
                 Step::Away if !self.is_away => {
                     self.simulator.go_away().await.unwrap();
                     self.is_away = true;
@@ -166,6 +171,21 @@ impl Stage {
         store.close().await;
         let running = Running::start(&self.simulator, &self.folder, &self.clock).await;
         Self { running, ..self }
+    }
+
+    /// A crash while Exchange has the mail and the relay does not know, as far as the mail gets there.
+    async fn cut_off(self, app: App, people: &[Person], model: &mut Model) -> Self {
+        let said = || self.simulator.statistics().commands.get("DATA").copied();
+        let before = said();
+        self.simulator.fault(SLOW.parse().unwrap());
+        self.hand_in(app, people, model).await;
+        let since = Instant::now();
+        while said() == before && since.elapsed() < NOTHING_COMES {
+            tokio::time::sleep(MOMENT).await;
+        }
+        // The mail itself comes behind DATA.
+        tokio::time::sleep(10 * MOMENT).await;
+        self.crash(0, model).await
     }
 
     async fn come_back(&mut self) {
