@@ -11,6 +11,7 @@
 //! `FAULT_SEED=N` repeats one that has failed; with `FAULT_SCRIPTS`, it is the first of them.
 
 mod model;
+mod running;
 mod script;
 mod stage;
 
