@@ -95,7 +95,11 @@ fn play_in_batches(first: u64, scripts: u64) {
         let output = command.output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        assert!(output.status.success(), "{said}\none of the seeds {seed} to {} has failed, see above", seed + batch - 1);
+        assert!(
+            output.status.success(),
+            "{said}\none of the seeds {seed} to {} has failed, see above",
+            seed + batch - 1
+        );
         assert!(said.contains(&all_accounted_for(seed, batch)), "nothing was played: {said}");
         done += batch;
         println!("{done} of {scripts} scripts, {} s", since.elapsed().as_secs());
