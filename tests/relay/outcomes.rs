@@ -384,10 +384,3 @@ async fn a_recipient_whose_hour_is_full_is_left_alone_for_an_hour() {
     assert_eq!(world.simulator.accepted_count(), 1);
     world.stop().await;
 }
-
-impl World {
-    async fn submit_to(&self, to: &str) {
-        let (door, to) = (self.relay.listeners()[0], to.to_owned());
-        blocking(move || Client::greeted(door).submit(MAILBOX, &[to], MAIL)).await;
-    }
-}
