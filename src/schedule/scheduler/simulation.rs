@@ -1,6 +1,8 @@
 //! Hours of mail in simulated time.
 
+mod budget;
 mod carriers;
+mod forecast;
 mod properties;
 mod world;
 
@@ -133,5 +135,3 @@ fn near_the_end_of_the_day_an_urgent_message_is_the_next_to_leave() {
     world.run_until_empty();
     assert_eq!((world.left.len(), world.refused()), (201, 0), "and the day after the rest");
 }
-
-mod forecast;

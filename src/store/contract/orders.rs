@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::message::{Body, Lane, Notify};
-use crate::store::samples::{accept, accepted, address, at, incoming, recorded, wait};
+use crate::store::samples::{accept, address, at, incoming, recorded, wait};
 
 pub fn a_retry_begins_anew_and_keeps_what_was_accepted(subject: &mut Subject) {
     use RecipientState::{Accepted, Held, InDoubt, Refused, Waiting};

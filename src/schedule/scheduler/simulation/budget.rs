@@ -1,6 +1,12 @@
 //! A tenant's budget for recipients outside, shared by its accounts.
 
-use super::*;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::super::*;
+use super::world::{Fate, LIST, LMS, Left, MINUTE, World, address, start};
+use crate::config::testing;
+use crate::message::Lane;
 
 const TENANT: &str = "contoso.com";
 const SECOND: &str = LIST[1];

@@ -1,8 +1,11 @@
 //! What the forecast says when hours or days of mail lie ahead, and what then comes true.
 
-use super::*;
+use super::super::*;
+use super::world::{LIST, LMS, MINUTE, World, account, address, config, three};
+use crate::config::{Account, App, testing};
+use crate::message::Lane;
 use crate::ops::forecast::{ForecastView, Forecasts, forecasts};
-use crate::store::{Count, MessageState};
+use crate::store::{Count, HoldCause, MessageState};
 
 const ERP: &str = "erp@contoso.com";
 

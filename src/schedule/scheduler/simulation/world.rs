@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::*;
 use crate::config::{Account, App, testing};
 use crate::message::Lane;
+use crate::schedule::Counted;
 use crate::schedule::window::testing::answer;
 use crate::store::{HoldCause, samples};
 
