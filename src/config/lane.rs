@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use memchr::memmem::Finder;
+use memchr::memmem;
 
 use crate::message::Lane;
 
@@ -18,13 +18,13 @@ pub struct LaneRule {
 }
 
 /// A text in which `*` stands for anything, or for nothing. Upper and lower case make no difference.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     written: String,
     /// In lower case; all there is, if there is no star.
     first: String,
-    /// What stands between two stars, in lower case. Looked for in every mail, and so got ready once.
-    between: Vec<Finder<'static>>,
+    /// What stands between two stars, in lower case.
+    between: Vec<String>,
     /// What stands behind the last star, if there is one, in lower case.
     last: Option<String>,
 }
@@ -36,7 +36,7 @@ impl Glob {
         let mut parts = lower.split('*');
         let first = parts.next().unwrap_or_default().to_owned();
         let last = parts.next_back().map(str::to_owned);
-        let between = parts.map(|part| Finder::new(part).into_owned()).collect();
+        let between = parts.map(str::to_owned).collect();
         Self { written: text.to_owned(), first, between, last }
     }
 
@@ -54,8 +54,9 @@ impl Glob {
         let rest = if last.is_empty() { rest } else { rest.and_then(|rest| rest.strip_suffix(last.as_str())) };
         let Some(mut rest) = rest.map(str::as_bytes) else { return false };
         for part in &self.between {
-            let Some(at) = part.find(rest) else { return false };
-            rest = &rest[at + part.needle().len()..];
+            // A search in `str` begins with getting ready for long texts; these are short, and tried with dozens of patterns for each mail.
+            let Some(at) = memmem::find(rest, part.as_bytes()) else { return false };
+            rest = &rest[at + part.len()..];
         }
         true
     }
@@ -65,14 +66,6 @@ impl Glob {
         self.written.trim_matches('*')
     }
 }
-
-impl PartialEq for Glob {
-    fn eq(&self, other: &Self) -> bool {
-        self.written == other.written
-    }
-}
-
-impl Eq for Glob {}
 
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
