@@ -7,8 +7,8 @@ use tokio::sync::broadcast;
 use crate::message::{Address, QueueId};
 use crate::store::RecipientState;
 
-/// How far a listener may fall behind before it misses something.
-const BACKLOG: usize = 4096;
+/// How far a listener may fall behind before it misses something. So much memory is taken from the start.
+const BACKLOG: usize = 512;
 
 /// Something that a person who watches would want to see.
 #[derive(Clone, Debug)]
