@@ -359,7 +359,7 @@ async fn account(path: &std::path::Path, client: &Client, command: AccountComman
         }
         AccountCommand::Hold { mailbox } => {
             client.account_hold(&mailbox).await?;
-            println!("{mailbox} is held: its mail waits until `xoauth2-relay account release {mailbox}`");
+            println!("{mailbox} is held: nothing leaves through it until `xoauth2-relay account release {mailbox}`");
         }
         AccountCommand::DropSecret { mailbox } => {
             client.account_drop_secret(&mailbox).await?;
