@@ -210,11 +210,14 @@ impl Scheduler {
     }
 }
 
-/// Who has tried for all in vain is behind the others: it may be what the far side cannot bear, and alone in its lane or flow it would be the
-/// first each time.
+/// Who has tried for all in vain is behind the others of its carrier: it may be what the far side cannot bear, and alone in its lane or flow it
+/// would be the first each time. Other accounts of the login do not wait for that carrier, and it does not wait for them.
 fn others_first(ready: &mut Vec<Ready<'_>>) {
-    if !ready.iter().all(|ready| ready.has_tried) {
-        ready.retain(|ready| !ready.has_tried);
+    let tried: Vec<&Address> = ready.iter().filter(|ready| ready.has_tried).map(|ready| ready.carrier).collect();
+    for carrier in tried {
+        if ready.iter().any(|ready| ready.carrier == carrier && !ready.has_tried) {
+            ready.retain(|ready| ready.carrier != carrier || !ready.has_tried);
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Several accounts that carry the same mail.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::*;
-use super::world::{LIST, LMS, MINUTE, World, account, address, config, pace, three};
+use super::world::{Fate, LIST, LMS, MINUTE, World, account, address, config, pace, three};
 use crate::config::{Account, App};
 use crate::message::Lane;
 use crate::store::HoldCause;
@@ -53,6 +54,22 @@ fn mail_goes_on_at_once_through_the_other_accounts_while_one_is_held_and_when_it
     world.on(Event::Woken);
     world.run_until_empty();
     assert_eq!(world.left.len(), 1_000);
+}
+
+#[test]
+fn who_has_tried_for_all_in_vain_does_not_wait_for_the_mail_of_another_account_that_shares_its_login() {
+    let shared = Account { login: address(LMS), ..account(LIST[1]) };
+    let mut world = World::new(&config(vec![account(LMS), shared], Vec::new()));
+    world.fates = VecDeque::from([Fate::Busy, Fate::Busy]);
+    let alone = world.accept(LMS, "erp", Lane::Normal, 1);
+    world.run_for(MINUTE * 2);
+    assert!(world.fates.is_empty() && world.store.len() == 1, "twice, and the second time for all");
+    for _ in 0..600 {
+        world.accept(LIST[1], "moodle", Lane::Normal, 1);
+    }
+    world.run_for(MINUTE * 10);
+    assert!(!world.store.is_empty(), "the other one has mail for longer than that");
+    assert_eq!(world.left.iter().filter(|left| left.id == alone).count(), 3, "once the pause is over");
 }
 
 #[test]
