@@ -13,7 +13,7 @@ use super::moods::{Fault, Moods};
 use super::parts::{Answers, Parts, Sifted};
 use super::rules;
 use super::settlement::{
-    Obstacle, Terms, Then, decide, failed_verdicts, journal_line, obstacle, settled, unanswered, why_held,
+    Obstacle, Terms, Then, decide, failed_verdicts, journal_line, obstacle, settled, states, unanswered, why_held,
 };
 use super::{Attempt, AttemptError, Class, Credentials, Pool, Scope, SendAs, Session, UnderWay, UserNames, Verdict};
 use crate::clock::Clock;
@@ -184,14 +184,13 @@ impl Sender {
     /// What a budget counts has to wait in a flow of its own. When the message was put into one, the configuration, its account or its recipients
     /// may have been others: then it is put into the other one, to come back in its turn. Where no budget is configured, either will do.
     async fn in_another_flow(&self, config: &Config, stored: &Stored) -> Option<Waiting> {
-        let pending = stored.recipients.iter().filter(|row| row.state.is_pending()).map(|row| &row.address);
-        let outside = registry::is_outside(config, &stored.app, &stored.account, pending);
-        if config.tenants.is_empty() || outside == stored.outside {
-            return None;
-        }
-        self.store.insist(Change::Outside { ids: vec![stored.id], outside }).await;
-        let again = waiting_again(stored);
-        Some(Waiting { flow: again.flow.to_outside(outside), ..again })
+        let outside = other_flow(config, stored, &[])?;
+        Some(self.put_in_line(waiting_again(stored), outside).await)
+    }
+
+    async fn put_in_line(&self, again: Waiting, outside: bool) -> Waiting {
+        self.store.insist(Change::Outside { ids: vec![again.id], outside }).await;
+        Waiting { flow: again.flow.to_outside(outside), ..again }
     }
 
     async fn without_token(&self, account: &Account, stored: &Stored, error: NoToken) -> Outcome {
@@ -315,6 +314,7 @@ impl Sender {
             }
             _ => None,
         };
+        let other_flow = other_flow(config, stored, &updates);
         let why = why_held(in_doubt, verdicts).map(|why| why.replace("<id>", &stored.id.to_string()));
         let then = match (&why, stands) {
             (Some(why), _) => Then::Held(why),
@@ -327,6 +327,11 @@ impl Sender {
         let login = account.login.clone();
         let sent_row = sent.map(|Counted { at, recipients, outside }| Sent { login, at, recipients, outside });
         self.write(record(account, stored, at, updates, next, sent_row, journal), stored).await;
+        let again = match (again, other_flow) {
+            // Whoever is left does not wait for a budget that only the others have used.
+            (Some(again), Some(outside)) => Some(self.put_in_line(again, outside).await),
+            (again, _) => again,
+        };
         let throttled = verdicts.iter().find_map(|(_, verdict)| Some((verdict.throttle?, verdict.reply.to_string())));
         match stands {
             Some(obstacle) if !(obstacle.is_throttle && obstacle.cause.is_none()) => {
@@ -359,6 +364,17 @@ impl Sender {
 fn is_for(config: &Config, stored: &Stored, carrier: &Address) -> bool {
     let may_carry = || registry::may_carry(config, &stored.app, stored.lane, &stored.account, carrier);
     stored.state == MessageState::Waiting && may_carry()
+}
+
+/// Whether a budget counts the message once the updates are in, if that is not the flow that it is in.
+pub(super) fn other_flow(config: &Config, stored: &Stored, updates: &[RecipientUpdate]) -> Option<bool> {
+    if config.tenants.is_empty() {
+        return None;
+    }
+    let rows = stored.recipients.iter().zip(states(stored, updates));
+    let pending = rows.filter(|(_, state)| state.is_pending()).map(|(row, _)| &row.address);
+    let outside = registry::is_outside(config, &stored.app, &stored.account, pending);
+    (outside != stored.outside).then_some(outside)
 }
 
 /// How many of those who have the mail now, or may have it, a budget of the carrier's tenant counts.

@@ -169,7 +169,10 @@ fn give_up(stored: &Stored, updates: &mut Vec<RecipientUpdate>) {
 }
 
 /// The states of all recipients once the updates are in.
-fn states<'a>(stored: &'a Stored, updates: &'a [RecipientUpdate]) -> impl Iterator<Item = RecipientState> + 'a {
+pub(super) fn states<'a>(
+    stored: &'a Stored,
+    updates: &'a [RecipientUpdate],
+) -> impl Iterator<Item = RecipientState> + 'a {
     stored.recipients.iter().enumerate().map(|(index, row)| {
         updates.iter().find(|update| update.index == index).map_or(row.state, |update| update.state)
     })
