@@ -118,7 +118,8 @@ pub(super) fn held_if_only_held_are_left(next: Next, stored: &Stored, updates: &
     if held && !tried { Next::Hold } else { next }
 }
 
-/// The same message once more, because its sender was in the way: what Exchange said of its recipients counts, the try does not.
+/// The same message once more, because its sender was in the way or it goes out in parts: what Exchange said of its recipients counts, the try
+/// does not.
 pub(super) fn once_more(
     stored: &Stored,
     verdicts: &[(usize, Verdict)],

@@ -1,6 +1,7 @@
 //! The few messages of an account's queue that are in memory: of each flow those due first. The store has the rest.
 //!
-//! A flow is the mail of one app in one lane. Who else has much to send never keeps the head of a flow out of memory.
+//! A flow is the mail of one app in one lane, and of that what a tenant's budget counts apart from the rest. Who else has much to send never
+//! keeps the head of a flow out of memory.
 
 #[cfg(test)]
 mod play;

@@ -78,7 +78,7 @@ pub trait Reader: Send {
     /// Messages with a sender that wait outside the lane for bulk mail and of which nobody was warned, by id, from behind `after` to before
     /// `before`.
     fn unwarned(&mut self, after: Option<QueueId>, before: QueueId, limit: u32) -> Result<Vec<Stored>, ReadError>;
-    /// How many messages are where, by account, state, lane and app, in this order.
+    /// How many messages are where, by account, state and flow, in this order.
     fn counts(&mut self) -> Result<Vec<Count>, ReadError>;
     /// The accounts with unfinished or dead mail.
     fn accounts_with_mail(&mut self) -> Result<Vec<Address>, ReadError>;
