@@ -209,7 +209,11 @@ fn note(stored: &Stored, named: &[usize], at_most: usize) -> String {
     let named = named.iter().filter_map(|place| stored.recipients.get(*place)).map(|row| row.address.as_str());
     let named = named.collect::<Vec<_>>().join(", ");
     if named.is_empty() {
-        format!("nobody got it, and the reply does not say whom of them it means: tried again by {at_most} at most")
+        let how = match at_most {
+            1 => "one by one".to_owned(),
+            _ => format!("with {at_most} at a time"),
+        };
+        format!("nobody got it, and the reply does not say whom of them it means: tried again {how}")
     } else {
         format!("nobody got it, and the reply names {named}: the others are next")
     }

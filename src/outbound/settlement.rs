@@ -221,15 +221,14 @@ pub(super) fn journal_line(
     notes: &[String],
 ) -> String {
     let mut line = format!("try {} through {}: ", stored.tries + 1, account.mailbox);
-    for update in updates {
-        let address = stored.recipients.get(update.index).map_or("?", |row| row.address.as_str());
+    for (addresses, update) in alike(stored, updates) {
         let what = match update.state {
             RecipientState::Accepted => "accepted by Exchange",
             RecipientState::Refused => "refused",
             RecipientState::InDoubt => "in doubt",
             RecipientState::Waiting | RecipientState::Held => "not yet",
         };
-        let _ = write!(line, "{address} {what}: {}; ", update.reply.replace('\n', " / "));
+        let _ = write!(line, "{} {what}: {}; ", addresses.join(", "), update.reply.replace('\n', " / "));
     }
     match next {
         Next::Wait { due_at, .. } => match then {
@@ -251,6 +250,20 @@ pub(super) fn journal_line(
         line.push_str(note);
     }
     line
+}
+
+/// Whom the same is said of, in the order in which it is said first: behind the final dot Exchange answers once, for everybody.
+fn alike<'a>(stored: &'a Stored, updates: &'a [RecipientUpdate]) -> Vec<(Vec<&'a str>, &'a RecipientUpdate)> {
+    let mut groups: Vec<(Vec<&str>, &RecipientUpdate)> = Vec::new();
+    for update in updates {
+        let address = stored.recipients.get(update.index).map_or("?", |row| row.address.as_str());
+        let is_like = |other: &RecipientUpdate| other.state == update.state && other.reply == update.reply;
+        match groups.iter_mut().find(|(_, first)| is_like(first)) {
+            Some((addresses, _)) => addresses.push(address),
+            None => groups.push((vec![address], update)),
+        }
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -306,6 +319,24 @@ mod tests {
         let stored = stored(&[RecipientState::Refused, WAITING]);
         let (_, next) = decide(&queue(), &stored, &[verdict(1, Class::Accepted, 250, "2.0.0 OK")], at(), 0.0);
         assert_eq!(next, Next::Dead);
+    }
+
+    #[test]
+    fn the_journal_says_once_what_is_said_of_several() {
+        let stored = stored(&[WAITING, WAITING, WAITING]);
+        let accepted = |index| verdict(index, Class::Accepted, 250, "2.0.0 OK");
+        let refused = verdict(1, Class::Refused, 550, "5.4.1 no");
+        let (updates, next) = decide(&queue(), &stored, &[accepted(0), refused, accepted(2)], at(), 0.0);
+        let account = crate::config::testing::account("lms@contoso.com", "lms@contoso.com");
+        let line = journal_line(&account, &stored, &updates, &next, Then::AsUsual, &[]);
+        let [a, b, c] = [0, 1, 2].map(|n| stored.recipients[n].address.as_str());
+        assert_eq!(
+            line,
+            format!(
+                "try 1 through lms@contoso.com: {a}, {c} accepted by Exchange: 250 2.0.0 OK; {b} refused: 550 5.4.1 no; no more tries: kept as a \
+                 dead letter"
+            )
+        );
     }
 
     #[test]
