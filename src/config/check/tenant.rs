@@ -62,7 +62,9 @@ fn nobodys(name: &str, accounts: &[Arc<Account>]) -> String {
     }
     let name = quoted(name);
     if known.is_empty() {
-        return format!("no account has tenant = {name}, or any tenant: remove the [[tenant]]");
+        return format!(
+            "no account has tenant = {name}, or any tenant: give it to those that belong to it, or remove the [[tenant]]"
+        );
     }
     format!(
         "no account has tenant = {name}: write it as the accounts do ({}), or remove the [[tenant]]",
