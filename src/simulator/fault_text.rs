@@ -150,7 +150,9 @@ fn parse_whom(text: &str) -> Result<Whom, FaultError> {
         Some(("to", address)) => Ok(Whom::Recipient(address.to_owned())),
         Some(("from", address)) => Ok(Whom::Sender(address.to_owned())),
         Some(("mailbox", address)) => Ok(Whom::Mailbox(address.to_owned())),
-        _ => Err(FaultError::Syntax(format!("{text:?} does not say for whom"))),
+        _ => Err(FaultError::Syntax(format!(
+            "{text:?} does not say for whom: write to=, from= or mailbox= and an address"
+        ))),
     }
 }
 
