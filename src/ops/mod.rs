@@ -12,6 +12,7 @@ mod queue;
 mod rotate_key;
 mod send_test;
 mod status;
+mod stops;
 
 use std::collections::HashMap;
 use std::sync::Arc;

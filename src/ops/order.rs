@@ -65,11 +65,11 @@ impl Ops {
 
     /// Held messages wait again, due now.
     pub async fn queue_release(&self, which: Selection) -> Result<Ordered, OpsError> {
-        let (at, held) = (self.clock.now(), self.held_accounts().await);
+        let (at, stops) = (self.clock.now(), self.stops().await);
         let fits = |stored: &Stored| match stored.state {
             MessageState::Held => Ok(()),
             MessageState::Dead => Err("is a dead letter: `queue retry` tries it again".to_owned()),
-            MessageState::Waiting if held.contains(&stored.account) => {
+            MessageState::Waiting if stops.stop(stored) => {
                 let account = &stored.account;
                 Err(format!("is not held by itself: its account {account} is (`xoauth2-relay account show {account}`)"))
             }

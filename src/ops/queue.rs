@@ -143,14 +143,14 @@ pub struct JournalView {
 impl Ops {
     /// Every unfinished and dead message, oldest first.
     pub async fn queue_list(&self) -> Result<Vec<MessageView>, OpsError> {
-        let held = self.held_accounts().await;
+        let stops = self.stops().await;
         let mut messages = Vec::new();
         let mut after = None;
         loop {
             let page = self.store.list(after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(messages) };
             after = Some(last.id);
-            messages.extend(page.iter().map(|stored| view(stored, held.contains(&stored.account))));
+            messages.extend(page.iter().map(|stored| view(stored, stops.stop(stored))));
         }
     }
 
@@ -158,7 +158,7 @@ impl Ops {
     pub async fn queue_show(&self, id: QueueId) -> Result<MessageDetail, OpsError> {
         let stored = self.store.message(id).await?;
         let mut message = if let Some(stored) = &stored {
-            view(stored, self.held_accounts().await.contains(&stored.account))
+            view(stored, self.stops().await.stop(stored))
         } else if let Some(archived) = self.store.archived(id).await? {
             archived_view(&archived)
         } else {
@@ -322,17 +322,6 @@ impl Ops {
         }
         if missing.is_empty() { Ok(found) } else { Err(unknown(&missing)) }
     }
-
-    pub(super) async fn held_accounts(&self) -> HashSet<Address> {
-        let standings = self.schedule.standings().await;
-        let configured: HashSet<Address> = standings.iter().map(|standing| standing.account.clone()).collect();
-        let mut held: HashSet<Address> =
-            standings.into_iter().filter(|standing| standing.hold.is_some()).map(|standing| standing.account).collect();
-        // Mail of an account that was removed is held.
-        let with_mail = self.store.accounts_with_mail().await.unwrap_or_default();
-        held.extend(with_mail.into_iter().filter(|account| !configured.contains(account)));
-        held
-    }
 }
 
 pub(super) fn unknown(ids: &[QueueId]) -> OpsError {
@@ -340,7 +329,7 @@ pub(super) fn unknown(ids: &[QueueId]) -> OpsError {
     OpsError::NotFound(format!("there is no message {} in the queue; see `xoauth2-relay queue list`", ids.join(", ")))
 }
 
-/// A message as it is shown; `is_held` says whether its account is.
+/// A message as it is shown; `is_held` says whether it waits for an account that is.
 pub fn view(stored: &Stored, is_held: bool) -> MessageView {
     let is_held = stored.state == MessageState::Held || (is_held && stored.state == MessageState::Waiting);
     let rows = stored.recipients.iter().zip(&stored.envelope.recipients);

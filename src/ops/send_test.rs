@@ -67,7 +67,8 @@ impl Ops {
                 }
             }
         };
-        let is_held = self.held_accounts().await.contains(&account.mailbox);
+        let standings = self.schedule.standings().await;
+        let is_held = standings.iter().any(|standing| standing.account == account.mailbox && standing.hold.is_some());
         let answer = if is_held { None } else { tokio::time::timeout(PATIENCE, answer).await.ok().flatten() };
         let (state, reply) = match answer {
             Some((state, reply)) => (state.as_str().to_owned(), Some(reply)),
