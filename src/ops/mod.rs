@@ -2,6 +2,7 @@
 
 mod account;
 mod alert;
+mod delay;
 pub mod expiry;
 pub(crate) mod forecast;
 mod login;

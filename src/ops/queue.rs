@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::delay::delay;
 use super::{Left, Ops, OpsError, Ordered};
 use crate::config::{Account, Config};
 use crate::message::{Address, Lane, NotAnId, Permitted, QueueId, Recipient, doubtful_sender};
@@ -169,12 +170,19 @@ impl Ops {
         Ok(MessageDetail { message, journal: journal.into_iter().map(JournalView::from).collect() })
     }
 
-    /// Says what keeps the message back: of each reply that was no acceptance what it means, of what waits for a held account why that is held.
+    /// Says what keeps the message back: of each reply that was no acceptance what it means, of what waits for a held account why that is held, of
+    /// what is due and waits all the same why.
     async fn explain(&self, message: &mut MessageView, stored: Option<&Stored>) {
         if let Some(stored) = stored.filter(|stored| stored.state == MessageState::Waiting)
             && message.state == MessageState::Held.as_str()
         {
             self.explain_by_account(message, stored).await;
+        }
+        let now = self.clock.now();
+        if let Some(stored) = stored.filter(|stored| stored.due_at <= now)
+            && message.state == MessageState::Waiting.as_str()
+        {
+            self.explain_delay(message, stored).await;
         }
         let config = self.config.borrow().clone();
         let account = config.accounts.iter().find(|account| account.mailbox.as_str() == message.account);
@@ -219,6 +227,16 @@ impl Ops {
             if row.state == RecipientState::Waiting {
                 (recipient.meaning, recipient.remedy) = (Some(meaning.clone()), Some(remedy.clone()));
             }
+        }
+    }
+
+    /// Of those who are due and wait all the same.
+    async fn explain_delay(&self, message: &mut MessageView, stored: &Stored) {
+        let Ok(status) = self.status().await else { return };
+        let account = status.accounts.into_iter().find(|account| account.mailbox == message.account);
+        let meaning = account.and_then(|account| delay(stored, &account));
+        for recipient in message.recipients.iter_mut().filter(|one| one.state == RecipientState::Waiting.as_str()) {
+            recipient.meaning.clone_from(&meaning);
         }
     }
 

@@ -121,6 +121,9 @@ async fn mail_to_the_outside_waits_for_the_budget_of_the_tenant_and_what_is_with
     assert_eq!(world.accepted("@example.org"), 2);
     let waiting = world.relay.ops().queue_list().await.unwrap();
     assert_eq!(waiting.len(), 3, "{waiting:#?}");
+    let shown = world.relay.ops().queue_show(waiting[0].id.parse().unwrap()).await.unwrap();
+    let why = shown.message.recipients[0].meaning.as_deref().unwrap_or_default();
+    assert!(why.starts_with("9 of 10 recipients outside contoso.onmicrosoft.com"), "{shown:#?}");
     let (ids, from) = (vec![waiting[0].id.clone()], waiting[0].recipients[0].address.clone());
     let order = ReaddressOrder { ids, from, to: "someone@contoso.com".to_owned() };
     assert_eq!(world.relay.ops().queue_readdress(&order).await.unwrap().done, 1);
