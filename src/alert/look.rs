@@ -323,7 +323,7 @@ fn budget_nearly_used(account: &AccountStatus, earlier: &[AccountStatus]) -> Opt
         settles_after: MOMENT,
         since: None,
         ends: None,
-        title: format!("{tenant} has nearly used its recipients outside of a day"),
+        title: format!("{tenant} has nearly used its external recipients of a day"),
         text: budget.warning_in_words(),
         waiting: None,
         error: None,
