@@ -50,7 +50,7 @@ pub struct Args {
     /// Where a browser may be sent to with a code; on loopback with any port. May be given several times
     #[arg(long, value_name = "ADDRESS", default_value = "http://localhost")]
     redirect_uri: Vec<String>,
-    /// What goes wrong, e.g. `data_end=554-5.2.0-quota*3`, `rcpt="550 5.1.1 Gone",to=a@b.example`, `token=50173`,
+    /// What goes wrong, e.g. `data_end=554-5.2.0-quota*3`, `rcpt="550 5.1.1 Gone",to=a@b.example` (or from=, mailbox=), `token=50173`,
     /// `body=drop:1000`; may be given several times
     #[arg(long, value_name = "[PHASE=]EFFECT[*TIMES][,WHOM]")]
     fault: Vec<Fault>,
