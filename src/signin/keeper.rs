@@ -148,7 +148,7 @@ impl Keeper {
     }
 
     /// How long refresh tokens of this account's provider may lie unused, if it promises that; for
-    /// [`SignInStatus::good_until_at_least`].
+    /// [`good_until_at_least`](crate::signin::SignInStatus::good_until_at_least).
     pub fn expect_refresh_life(&mut self, life: Option<std::time::Duration>) {
         self.refresh_life = life;
     }
