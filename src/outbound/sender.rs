@@ -297,23 +297,12 @@ impl Sender {
         };
         let next = rules::held_if_only_held_are_left(next, stored, &updates);
         let stands = obstacle.filter(|_| fault != Some(Fault::Message));
-        // Who is in doubt may have been taken, and counted there.
-        let counts = |class| matches!(class, Class::Accepted | Class::InDoubt);
-        let accepted = verdicts.iter().filter(|(_, verdict)| counts(verdict.class)).count();
-        let accepted = if attempt.diverted { accepted.min(1) } else { accepted };
         let sent = attempt.submitted.then(|| Counted {
             at,
-            recipients: u32::try_from(accepted).unwrap_or(u32::MAX),
+            recipients: reached(attempt, verdicts),
             outside: reached_outside(config, account, stored, verdicts),
         });
-        let again = match next {
-            Next::Wait { due_at, .. } => {
-                let recipients = stored.recipients.len() - settled(stored, &updates);
-                let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-                Some(Waiting { due_at, recipients, ..waiting_again(stored) })
-            }
-            _ => None,
-        };
+        let again = waits_again(stored, &updates, &next);
         let other_flow = other_flow(config, stored, &updates);
         let why = why_held(in_doubt, verdicts).map(|why| why.replace("<id>", &stored.id.to_string()));
         let then = match (&why, stands) {
@@ -377,14 +366,33 @@ pub(super) fn other_flow(config: &Config, stored: &Stored, updates: &[RecipientU
     (outside != stored.outside).then_some(outside)
 }
 
-/// How many of those who have the mail now, or may have it, a budget of the carrier's tenant counts.
+/// What waits again once this is on record.
+fn waits_again(stored: &Stored, updates: &[RecipientUpdate], next: &Next) -> Option<Waiting> {
+    let Next::Wait { due_at, .. } = *next else { return None };
+    let recipients = u32::try_from(stored.recipients.len() - settled(stored, updates)).unwrap_or(u32::MAX);
+    Some(Waiting { due_at, recipients, ..waiting_again(stored) })
+}
+
+/// Who is in doubt may have been taken, and counted there.
+fn may_have_it(verdict: &Verdict) -> bool {
+    matches!(verdict.class, Class::Accepted | Class::InDoubt)
+}
+
+/// How many have the mail now, or may have it.
+fn reached(attempt: &Attempt, verdicts: &[(usize, Verdict)]) -> u32 {
+    let may_have_it = verdicts.iter().filter(|(_, verdict)| may_have_it(verdict)).count();
+    let reached = if attempt.diverted { may_have_it.min(1) } else { may_have_it };
+    u32::try_from(reached).unwrap_or(u32::MAX)
+}
+
+/// How many of them a budget of the carrier's tenant counts.
 pub(super) fn reached_outside(
     config: &Config,
     account: &Account,
     stored: &Stored,
     verdicts: &[(usize, Verdict)],
 ) -> u32 {
-    let may_have_it = verdicts.iter().filter(|(_, verdict)| matches!(verdict.class, Class::Accepted | Class::InDoubt));
+    let may_have_it = verdicts.iter().filter(|(_, verdict)| may_have_it(verdict));
     let reached = may_have_it.filter_map(|(index, _)| Some(&stored.recipients.get(*index)?.address));
     u32::try_from(registry::outside(config, &stored.app, account, reached)).unwrap_or(u32::MAX)
 }
